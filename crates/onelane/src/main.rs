@@ -1,0 +1,2 @@
+//! Onelane.
+fn main() {}
