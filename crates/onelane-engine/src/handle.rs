@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use onelane_core::{Job, JobId, StateWord, StopReason, Timestamp};
 use onelane_exec::JobPaths;
-use onelane_store::{AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted};
+use onelane_store::{
+    AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted,
+};
 use onelane_tools::ToolDefinition;
 use tokio::sync::watch;
 
@@ -150,7 +152,10 @@ impl Handle {
                 return Ok(job);
             }
             self.shared.feed(Event::Cancel(job.clone()));
-            if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, news.changed())
+                .await
+                .is_err()
+            {
                 return Ok(job);
             }
         }
@@ -159,7 +164,11 @@ impl Handle {
     /// Deletes an ended job and its files.
     pub async fn remove(&self, id: JobId) -> Result<()> {
         self.shared.store.remove(id).await?;
-        self.shared.executor.remove(id).await.map_err(|error| EngineError::Broken(error.to_string()))
+        self.shared
+            .executor
+            .remove(id)
+            .await
+            .map_err(|error| EngineError::Broken(error.to_string()))
     }
 
     /// Waits for a job's end, at most so long, and gives it as it is then.
@@ -168,7 +177,11 @@ impl Handle {
         let deadline = tokio::time::Instant::now() + at_most;
         loop {
             let job = self.known(id).await?;
-            if job.state.is_final() || tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+            if job.state.is_final()
+                || tokio::time::timeout_at(deadline, news.changed())
+                    .await
+                    .is_err()
+            {
                 return Ok(job);
             }
         }
@@ -185,9 +198,16 @@ impl Handle {
             StateWord::Queued => {
                 let state = self.shared.state.lock();
                 let position = state.position(job.order_key) as u64;
-                Place { position: Some(position), why: Some(state.why(job.order_key)), progress: None }
+                Place {
+                    position: Some(position),
+                    why: Some(state.why(job.order_key)),
+                    progress: None,
+                }
             }
-            StateWord::Running => Place { progress: self.shared.progress_of(job.id), ..Place::default() },
+            StateWord::Running => Place {
+                progress: self.shared.progress_of(job.id),
+                ..Place::default()
+            },
             _ => Place::default(),
         }
     }
@@ -228,7 +248,11 @@ impl Handle {
 
     /// Makes a job's folder before its start, for those who are told its path.
     pub async fn prepare_folder(&self, id: JobId) -> Result<PathBuf> {
-        self.shared.executor.prepare(id).await.map_err(|error| EngineError::Broken(error.to_string()))
+        self.shared
+            .executor
+            .prepare(id)
+            .await
+            .map_err(|error| EngineError::Broken(error.to_string()))
     }
 
     /// Where a job's files are.
@@ -255,7 +279,11 @@ impl Handle {
     pub fn default_tool(&self) -> Option<&Arc<ToolDefinition>> {
         match &self.shared.default_tool {
             Some(name) => self.tool(name),
-            None => self.shared.tools.first().filter(|_| self.shared.tools.len() == 1),
+            None => self
+                .shared
+                .tools
+                .first()
+                .filter(|_| self.shared.tools.len() == 1),
         }
     }
 

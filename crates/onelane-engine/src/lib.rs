@@ -12,7 +12,8 @@ mod watchers;
 pub use handle::{EngineError, Handle, Place, Progress, QueueView};
 pub use onelane_exec::JobPaths;
 pub use onelane_store::{
-    AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess, Submitted, Usage,
+    AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess,
+    Submitted, Usage,
 };
 pub use runner::{Engine, Setup};
 pub use state::{Action, Event, State, step};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onelane_core::{Capacity, Job, JobId};
-use onelane_exec::{AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict};
+use onelane_exec::{
+    AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict,
+};
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
 use onelane_tools::{Places, ToolDefinition};
 use parking_lot::Mutex;
@@ -117,13 +119,17 @@ impl Engine {
         });
         // Before the queue is read, so that no submission falls between.
         let sink = shared.clone();
-        shared.store.subscribe(Box::new(move |change| sink.told(change)));
+        shared
+            .store
+            .subscribe(Box::new(move |change| sink.told(change)));
         rebuild(&shared).await?;
         tokio::spawn(perform_all(shared.clone(), receiver));
         if !paused {
             shared.feed(Event::Resume);
         }
-        Ok(Self { handle: Handle { shared } })
+        Ok(Self {
+            handle: Handle { shared },
+        })
     }
 
     /// The way in.
@@ -139,13 +145,17 @@ impl Engine {
 
 async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
     for tool in &shared.tools {
-        let json = serde_json::to_string(&**tool).map_err(|error| EngineError::Broken(error.to_string()))?;
+        let json = serde_json::to_string(&**tool)
+            .map_err(|error| EngineError::Broken(error.to_string()))?;
         shared.store.define(&tool.hash(), &json).await?;
         shared.state.lock().define(&tool.hash(), tool.clone());
     }
     let alive = shared.store.alive().await?;
     let queue = shared.store.queue().await?;
-    let hashes = alive.iter().map(|job| &job.definition).chain(queue.iter().map(|entry| &entry.definition));
+    let hashes = alive
+        .iter()
+        .map(|job| &job.definition)
+        .chain(queue.iter().map(|entry| &entry.definition));
     for hash in hashes {
         know_definition(shared, hash).await?;
     }
@@ -166,8 +176,11 @@ async fn know_definition(shared: &Shared, hash: &str) -> Result<(), EngineError>
         return Ok(());
     }
     let json = shared.store.definition(hash).await?.unwrap_or_default();
-    let tool: ToolDefinition = serde_json::from_str(&json)
-        .map_err(|error| EngineError::Broken(format!("definition {hash} in the store can't be read: {error}")))?;
+    let tool: ToolDefinition = serde_json::from_str(&json).map_err(|error| {
+        EngineError::Broken(format!(
+            "definition {hash} in the store can't be read: {error}"
+        ))
+    })?;
     shared.state.lock().define(hash, Arc::new(tool));
     Ok(())
 }
@@ -175,7 +188,9 @@ async fn know_definition(shared: &Shared, hash: &str) -> Result<(), EngineError>
 /// Uploads are named after the job that they are for: those of no waiting job are left from a submission that was
 /// never committed.
 async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
-    let Ok(entries) = std::fs::read_dir(&shared.uploads) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(&shared.uploads) else {
+        return Ok(());
+    };
     for entry in entries.flatten() {
         let id = entry.file_name().to_string_lossy().parse::<JobId>().ok();
         let job = match id {
@@ -184,7 +199,11 @@ async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
         };
         if job.is_none_or(|job| job.state.is_final()) {
             let path = entry.path();
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             if let Err(error) = removed {
                 tracing::warn!(%error, path = %path.display(), "an abandoned upload could not be removed");
             }
@@ -196,8 +215,15 @@ async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
 async fn interruptions(shared: &Shared, id: JobId) -> Result<u32, EngineError> {
     let attempts = shared.store.attempts(id).await?;
     let in_this_boot = |record: &&AttemptRecord| {
-        let cut_off = matches!(record.outcome.as_deref(), Some("interrupted" | "never_started"));
-        cut_off && record.shim.as_ref().is_none_or(|shim| shim.boot_id == shared.boot_id)
+        let cut_off = matches!(
+            record.outcome.as_deref(),
+            Some("interrupted" | "never_started")
+        );
+        cut_off
+            && record
+                .shim
+                .as_ref()
+                .is_none_or(|shim| shim.boot_id == shared.boot_id)
     };
     Ok(u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX))
 }
@@ -232,11 +258,20 @@ async fn perform(shared: Arc<Shared>, action: Action) {
 
 async fn load(shared: &Shared, id: JobId) {
     loop {
-        let read = async { Ok::<_, EngineError>((shared.store.job(id).await?, interruptions(shared, id).await?)) };
+        let read = async {
+            Ok::<_, EngineError>((
+                shared.store.job(id).await?,
+                interruptions(shared, id).await?,
+            ))
+        };
         match read.await {
-            Ok((Some(job), interruptions)) => return shared.feed(Event::Loaded { job, interruptions }),
+            Ok((Some(job), interruptions)) => {
+                return shared.feed(Event::Loaded { job, interruptions });
+            }
             Ok((None, _)) => return shared.feed(Event::Gone(id)),
-            Err(error) => tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again"),
+            Err(error) => {
+                tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again")
+            }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -253,22 +288,32 @@ async fn commit(shared: &Shared, transition: Transition) {
                 match shared.store.job(id).await {
                     Ok(Some(job)) => return shared.feed(Event::Committed(job)),
                     Ok(None) => return shared.feed(Event::Gone(id)),
-                    Err(error) => tracing::error!(%error, job = %id, "a moved job could not be read"),
+                    Err(error) => {
+                        tracing::error!(%error, job = %id, "a moved job could not be read")
+                    }
                 }
             }
-            Err(error) => tracing::error!(%error, job = %id, "a transition could not be written; trying again"),
+            Err(error) => {
+                tracing::error!(%error, job = %id, "a transition could not be written; trying again")
+            }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
 }
 
 async fn launch(shared: &Shared, job: Job) {
-    let id = AttemptId { job: job.id, attempt: job.attempt };
+    let id = AttemptId {
+        job: job.id,
+        attempt: job.attempt,
+    };
     match make_launch(shared, &job).await {
         Err(error) => {
             let why = error.to_string();
             tracing::error!(job = %job.id, why, "an attempt could not be prepared");
-            shared.feed(Event::Found { id: job.id, found: Found::Over(Verdict::NeverStarted { why }) });
+            shared.feed(Event::Found {
+                id: job.id,
+                found: Found::Over(Verdict::NeverStarted { why }),
+            });
         }
         Ok(launch) => match shared.executor.start(launch).await {
             Ok(found) => shared.feed(Event::Found { id: job.id, found }),
@@ -286,10 +331,15 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
         match shared.executor.recover(id).await {
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
                 let why = cause.map_or(why, |error| error.to_string());
-                return shared.feed(Event::Found { id: id.job, found: Found::Over(Verdict::NeverStarted { why }) });
+                return shared.feed(Event::Found {
+                    id: id.job,
+                    found: Found::Over(Verdict::NeverStarted { why }),
+                });
             }
             Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
-            Err(error) => tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again"),
+            Err(error) => {
+                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again")
+            }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -301,14 +351,19 @@ async fn watch(shared: &Shared, id: AttemptId) {
         () = follow_progress(shared, id) => return,
     };
     shared.progress.lock().remove(&id.job);
-    shared.feed(Event::Found { id: id.job, found: Found::Over(verdict) });
+    shared.feed(Event::Found {
+        id: id.job,
+        found: Found::Over(verdict),
+    });
 }
 
 async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
     loop {
         match shared.executor.watch(id).await {
             Ok(verdict) => return verdict,
-            Err(error) => tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again"),
+            Err(error) => {
+                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again")
+            }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -337,12 +392,20 @@ async fn follow_progress(shared: &Shared, id: AttemptId) {
 /// `0.42 aligning`: a fraction from 0 to 1, and words.
 fn parse_progress(line: &str) -> Option<Progress> {
     let (number, message) = line.split_once(' ').unwrap_or((line, ""));
-    let fraction: f64 = number.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction))?;
-    Some(Progress { fraction, message: message.trim().chars().take(200).collect() })
+    let fraction: f64 = number
+        .parse()
+        .ok()
+        .filter(|fraction| (0.0..=1.0).contains(fraction))?;
+    Some(Progress {
+        fraction,
+        message: message.trim().chars().take(200).collect(),
+    })
 }
 
 async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> {
-    let tool = shared.definition(&job.definition).ok_or_else(|| EngineError::Broken("its tool's definition is unknown".into()))?;
+    let tool = shared
+        .definition(&job.definition)
+        .ok_or_else(|| EngineError::Broken("its tool's definition is unknown".into()))?;
     let input = shared.store.input(job.id).await?.unwrap_or_default();
     let paths = JobPaths::new(&shared.jobs, job.id);
     let takes = tool.needs.of(shared.state.lock().machine());
@@ -356,9 +419,14 @@ async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> 
         job_id: job.id.to_string(),
         name: job.name.clone().unwrap_or_default(),
     };
-    let command = tool.command_line(&input.params, &places).map_err(EngineError::Broken)?;
+    let command = tool
+        .command_line(&input.params, &places)
+        .map_err(EngineError::Broken)?;
     Ok(Launch {
-        id: AttemptId { job: job.id, attempt: job.attempt },
+        id: AttemptId {
+            job: job.id,
+            attempt: job.attempt,
+        },
         story: story(job, &tool, &input),
         env: environment(job, &paths.attempt(job.attempt), &places),
         files: input.files.into_iter().map(launch_file).collect(),
@@ -373,7 +441,10 @@ fn launch_file(file: onelane_store::InputFile) -> LaunchFile {
         InputContent::Inline(text) => LaunchContent::Inline(text),
         InputContent::Upload(path) => LaunchContent::Upload(path),
     };
-    LaunchFile { file: file.file, content }
+    LaunchFile {
+        file: file.file,
+        content,
+    }
 }
 
 fn environment(job: &Job, folder: &Path, places: &Places<'_>) -> BTreeMap<String, String> {
@@ -381,11 +452,17 @@ fn environment(job: &Job, folder: &Path, places: &Places<'_>) -> BTreeMap<String
         ("ONELANE_JOB_ID", job.id.to_string()),
         ("ONELANE_ATTEMPT", job.attempt.to_string()),
         ("ONELANE_OUTPUT", places.output.display().to_string()),
-        ("ONELANE_PROGRESS", folder.join("progress").display().to_string()),
+        (
+            "ONELANE_PROGRESS",
+            folder.join("progress").display().to_string(),
+        ),
         ("ONELANE_CPUS", places.cpus.to_string()),
         ("ONELANE_MEMORY_BYTES", places.memory_bytes.to_string()),
     ];
-    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// `job.json`: what was asked, readable without the server.

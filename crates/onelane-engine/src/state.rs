@@ -2,7 +2,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use onelane_core::{
-    AttemptNo, Capacity, Job, JobEvent, JobId, JobState, OrderKey, OrderStatistic, StateWord, StopReason, Timestamp,
+    AttemptNo, Capacity, Job, JobEvent, JobId, JobState, OrderKey, OrderStatistic, StateWord,
+    StopReason, Timestamp,
 };
 use onelane_exec::{Found, Running, Verdict};
 use onelane_store::{AttemptRecord, QueueEntry, ShimProcess, Transition, Usage};
@@ -131,7 +132,10 @@ impl State {
 
     /// How many are starting or running.
     pub fn running(&self) -> usize {
-        self.alive.values().filter(|alive| alive.counts_as_running()).count()
+        self.alive
+            .values()
+            .filter(|alive| alive.counts_as_running())
+            .count()
     }
 
     /// Whether starts are held back.
@@ -151,12 +155,20 @@ impl State {
 
     /// The ids of what is starting or running.
     pub fn running_ids(&self) -> Vec<JobId> {
-        self.alive.iter().filter(|(_, alive)| alive.counts_as_running()).map(|(id, _)| *id).collect()
+        self.alive
+            .iter()
+            .filter(|(_, alive)| alive.counts_as_running())
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// The first ones in line.
     pub fn next_ids(&self, count: usize) -> Vec<JobId> {
-        self.queue.iter().take(count).map(|(_, waiting)| waiting.id).collect()
+        self.queue
+            .iter()
+            .take(count)
+            .map(|(_, waiting)| waiting.id)
+            .collect()
     }
 
     /// One sentence: why the job at this place waits.
@@ -164,7 +176,11 @@ impl State {
         if self.paused {
             return "the queue is paused".to_owned();
         }
-        if let Some(first) = self.queue.get(key).and_then(|waiting| waiting.after.first()) {
+        if let Some(first) = self
+            .queue
+            .get(key)
+            .and_then(|waiting| waiting.after.first())
+        {
             return format!("it starts after job {first} has ended");
         }
         match (self.position(key), self.running_ids().first()) {
@@ -176,11 +192,15 @@ impl State {
     }
 
     fn free(&self) -> Capacity {
-        self.alive.values().fold(self.machine, |left, alive| left.minus(&alive.takes))
+        self.alive
+            .values()
+            .fold(self.machine, |left, alive| left.minus(&alive.takes))
     }
 
     fn takes(&self, definition: &str) -> Capacity {
-        self.definitions.get(definition).map_or(self.machine, |tool| tool.needs.of(self.machine))
+        self.definitions
+            .get(definition)
+            .map_or(self.machine, |tool| tool.needs.of(self.machine))
     }
 
     /// Where nothing else holds the machine, a job that was admitted when the machine was larger starts all the same.
@@ -207,7 +227,11 @@ impl Alive {
     }
 }
 
-const NOTHING: Capacity = Capacity { cpus: 0, memory_bytes: 0, gpus: 0 };
+const NOTHING: Capacity = Capacity {
+    cpus: 0,
+    memory_bytes: 0,
+    gpus: 0,
+};
 
 /// What follows from an event. Pure but for the memory it is given.
 pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Action> {
@@ -239,8 +263,15 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
 /// are stepped over.
 fn admit(state: &mut State, actions: &mut Vec<Action>) {
     while !state.paused {
-        let ready = state.queue.iter().find(|(_, waiting)| waiting.after.is_empty());
-        let Some((key, takes)) = ready.map(|(key, waiting)| (key, state.takes(&waiting.definition))) else { return };
+        let ready = state
+            .queue
+            .iter()
+            .find(|(_, waiting)| waiting.after.is_empty());
+        let Some((key, takes)) =
+            ready.map(|(key, waiting)| (key, state.takes(&waiting.definition)))
+        else {
+            return;
+        };
         if !state.fits(&takes) {
             return;
         }
@@ -256,23 +287,49 @@ fn enqueue(state: &mut State, entry: QueueEntry) {
         return;
     }
     for other in &entry.after {
-        state.awaited.entry(*other).or_default().push(entry.order_key);
+        state
+            .awaited
+            .entry(*other)
+            .or_default()
+            .push(entry.order_key);
     }
-    let known = state.definitions.get_key_value(entry.definition.as_str()).map(|(hash, _)| hash.clone());
+    let known = state
+        .definitions
+        .get_key_value(entry.definition.as_str())
+        .map(|(hash, _)| hash.clone());
     let definition = known.unwrap_or_else(|| entry.definition.as_str().into());
-    state.queue.insert(entry.order_key, Waiting { id: entry.id, definition, after: entry.after });
+    state.queue.insert(
+        entry.order_key,
+        Waiting {
+            id: entry.id,
+            definition,
+            after: entry.after,
+        },
+    );
 }
 
 fn adopt(state: &mut State, job: Job, interruptions: u32, actions: &mut Vec<Action>) {
     let (id, attempt) = (job.id, job.attempt);
     let takes = state.takes(&job.definition);
-    let alive = Alive { interruptions, launched: true, ..Alive::new(Some(job), takes) };
+    let alive = Alive {
+        interruptions,
+        launched: true,
+        ..Alive::new(Some(job), takes)
+    };
     state.alive.insert(id, alive);
     actions.push(Action::Recover(id, attempt));
 }
 
-fn claim(state: &mut State, job: Job, interruptions: u32, now: Timestamp, actions: &mut Vec<Action>) {
-    let Some(alive) = state.alive.get_mut(&job.id) else { return };
+fn claim(
+    state: &mut State,
+    job: Job,
+    interruptions: u32,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    let Some(alive) = state.alive.get_mut(&job.id) else {
+        return;
+    };
     if job.state.word() != StateWord::Queued {
         // Cancelled between its turn and its claim.
         state.alive.remove(&job.id);
@@ -300,10 +357,23 @@ fn new_record(job: &Job, attempt: AttemptNo, now: Timestamp) -> AttemptRecord {
 }
 
 /// Makes the transition of an event; an event that does not fit the state is a message that came too late.
-fn commit(alive: &mut Alive, job: &Job, event: &JobEvent, attempt: AttemptNo, now: Timestamp, actions: &mut Vec<Action>) {
-    let Ok(to) = job.state.apply(event, now) else { return };
+fn commit(
+    alive: &mut Alive,
+    job: &Job,
+    event: &JobEvent,
+    attempt: AttemptNo,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    let Ok(to) = job.state.apply(event, now) else {
+        return;
+    };
     // A wish to stop belongs to the attempt: one that is queued again begins without it.
-    let stop_reason = if to.word() == StateWord::Queued { None } else { job.stop_reason };
+    let stop_reason = if to.word() == StateWord::Queued {
+        None
+    } else {
+        job.stop_reason
+    };
     alive.committing = true;
     actions.push(Action::Commit(Box::new(Transition {
         id: job.id,
@@ -317,7 +387,9 @@ fn commit(alive: &mut Alive, job: &Job, event: &JobEvent, attempt: AttemptNo, no
 
 fn committed(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
     let id = job.id;
-    let Some(alive) = state.alive.get_mut(&id) else { return };
+    let Some(alive) = state.alive.get_mut(&id) else {
+        return;
+    };
     alive.committing = false;
     let wishes_to_stop = job.stop_reason.filter(|_| alive.launched);
     let attempt = job.attempt;
@@ -328,20 +400,34 @@ fn committed(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Acti
         JobState::Starting { .. } | JobState::Running { .. } => {
             actions.extend(wishes_to_stop.map(|reason| Action::Stop(id, attempt, reason)));
         }
-        JobState::Succeeded { .. } | JobState::Failed { .. } | JobState::Cancelled { .. } => ended(state, id),
+        JobState::Succeeded { .. } | JobState::Failed { .. } | JobState::Cancelled { .. } => {
+            ended(state, id)
+        }
     }
     next_from_inbox(state, id, now, actions);
 }
 
 fn launch(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
     let id = job.id;
-    let Some(alive) = state.alive.get_mut(&id) else { return };
-    let cancelled = alive.inbox.iter().any(|event| matches!(event, Event::Cancel(_)));
+    let Some(alive) = state.alive.get_mut(&id) else {
+        return;
+    };
+    let cancelled = alive
+        .inbox
+        .iter()
+        .any(|event| matches!(event, Event::Cancel(_)));
     if cancelled {
         // Claimed, but nothing was started for it: it can end at once.
         let ending = onelane_core::Ending::Cancelled;
-        let end = JobEvent::End { ending, started_at: None, finished_at: now };
-        let job = Job { stop_reason: Some(StopReason::Cancel), ..job };
+        let end = JobEvent::End {
+            ending,
+            started_at: None,
+            finished_at: now,
+        };
+        let job = Job {
+            stop_reason: Some(StopReason::Cancel),
+            ..job
+        };
         let attempt = job.attempt;
         commit(alive, &job, &end, attempt, now, actions);
     } else {
@@ -353,7 +439,15 @@ fn launch(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>
 fn requeue(state: &mut State, job: &Job) {
     state.alive.remove(&job.id);
     let definition = job.definition.clone();
-    enqueue(state, QueueEntry { id: job.id, order_key: job.order_key, definition, after: Vec::new() });
+    enqueue(
+        state,
+        QueueEntry {
+            id: job.id,
+            order_key: job.order_key,
+            definition,
+            after: Vec::new(),
+        },
+    );
 }
 
 fn ended(state: &mut State, id: JobId) {
@@ -378,33 +472,58 @@ fn later_if_committing(state: &mut State, id: JobId, event: Event) -> Option<Eve
 
 fn next_from_inbox(state: &mut State, id: JobId, now: Timestamp, actions: &mut Vec<Action>) {
     while let Some(alive) = state.alive.get_mut(&id).filter(|alive| !alive.committing) {
-        let Some(event) = alive.inbox.pop_front() else { return };
+        let Some(event) = alive.inbox.pop_front() else {
+            return;
+        };
         take(state, event, now, actions);
     }
 }
 
 fn found_attempt(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
-    let Event::Found { id, found } = event else { return };
+    let Event::Found { id, found } = event else {
+        return;
+    };
     match found {
         Found::Running(running) => started(state, id, running, now, actions),
         Found::Over(verdict) => over(state, id, &verdict, now, actions),
     }
 }
 
-fn started(state: &mut State, id: JobId, running: Running, now: Timestamp, actions: &mut Vec<Action>) {
-    let Some(alive) = state.alive.get_mut(&id) else { return };
+fn started(
+    state: &mut State,
+    id: JobId,
+    running: Running,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    let Some(alive) = state.alive.get_mut(&id) else {
+        return;
+    };
     let Some(job) = alive.job.clone() else { return };
     actions.push(Action::Watch(id, job.attempt));
     let started_at = running.started_at;
     if job.state.word() == StateWord::Starting {
-        let mut record = alive.record.take().unwrap_or_else(|| new_record(&job, job.attempt, started_at));
+        let mut record = alive
+            .record
+            .take()
+            .unwrap_or_else(|| new_record(&job, job.attempt, started_at));
         record.started_at = Some(started_at);
         record.tool_version = running.tool_version;
         record.shim = Some(shim_process(running.shim));
         alive.record = Some(record);
-        commit(alive, &job, &JobEvent::Start { started_at }, job.attempt, now, actions);
+        commit(
+            alive,
+            &job,
+            &JobEvent::Start { started_at },
+            job.attempt,
+            now,
+            actions,
+        );
     } else {
-        actions.extend(job.stop_reason.map(|reason| Action::Stop(id, job.attempt, reason)));
+        actions.extend(
+            job.stop_reason
+                .map(|reason| Action::Stop(id, job.attempt, reason)),
+        );
     }
 }
 
@@ -417,12 +536,25 @@ fn shim_process(shim: onelane_exec::ProcessRecord) -> ShimProcess {
     }
 }
 
-fn over(state: &mut State, id: JobId, verdict: &Verdict, now: Timestamp, actions: &mut Vec<Action>) {
-    let Some(alive) = state.alive.get_mut(&id) else { return };
+fn over(
+    state: &mut State,
+    id: JobId,
+    verdict: &Verdict,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    let Some(alive) = state.alive.get_mut(&id) else {
+        return;
+    };
     let Some(job) = alive.job.clone() else { return };
-    let Some(tool) = state.definitions.get(job.definition.as_str()) else { return };
+    let Some(tool) = state.definitions.get(job.definition.as_str()) else {
+        return;
+    };
     let Decision { event, outcome } = decide(&job, tool, verdict, alive.interruptions, now);
-    let mut record = alive.record.take().unwrap_or_else(|| new_record(&job, job.attempt, now));
+    let mut record = alive
+        .record
+        .take()
+        .unwrap_or_else(|| new_record(&job, job.attempt, now));
     fill_record(&mut record, verdict, outcome, now);
     alive.record = Some(record);
     commit(alive, &job, &event, job.attempt, now, actions);
@@ -440,8 +572,11 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
                 _ => None,
             };
             let used = exit.usage;
-            record.usage =
-                Some(Usage { wall_s: used.wall_s, cpu_s: used.cpu_s, memory_peak_bytes: used.memory_peak_bytes });
+            record.usage = Some(Usage {
+                wall_s: used.wall_s,
+                cpu_s: used.cpu_s,
+                memory_peak_bytes: used.memory_peak_bytes,
+            });
         }
         Verdict::NeverStarted { .. } => record.finished_at = Some(now),
         Verdict::Stuck { .. } => {}
@@ -449,13 +584,27 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
 }
 
 fn cancel(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
-    if state.queue.get(job.order_key).is_some_and(|waiting| waiting.id == job.id) {
+    if state
+        .queue
+        .get(job.order_key)
+        .is_some_and(|waiting| waiting.id == job.id)
+    {
         state.queue.remove(job.order_key);
         actions.push(Action::QueueMoved);
         // It holds nothing of the machine while its end is on the way to the disk.
         let mut alive = Alive::new(Some(job.clone()), NOTHING);
-        let job = Job { stop_reason: Some(StopReason::Cancel), ..job };
-        commit(&mut alive, &job, &JobEvent::Cancel, job.attempt, now, actions);
+        let job = Job {
+            stop_reason: Some(StopReason::Cancel),
+            ..job
+        };
+        commit(
+            &mut alive,
+            &job,
+            &JobEvent::Cancel,
+            job.attempt,
+            now,
+            actions,
+        );
         state.alive.insert(job.id, alive);
         return;
     }
@@ -463,8 +612,12 @@ fn cancel(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>
     if later_if_committing(state, id, Event::Cancel(job)).is_none() {
         return;
     }
-    let Some(alive) = state.alive.get_mut(&id) else { return };
-    let Some(job) = alive.job.clone().filter(|job| job.stop_reason.is_none()) else { return };
+    let Some(alive) = state.alive.get_mut(&id) else {
+        return;
+    };
+    let Some(job) = alive.job.clone().filter(|job| job.stop_reason.is_none()) else {
+        return;
+    };
     alive.committing = true;
     actions.push(Action::Commit(Box::new(Transition {
         id,

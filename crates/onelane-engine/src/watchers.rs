@@ -16,7 +16,9 @@ impl Watchers {
         let mut of = self.of.lock();
         // Entries of those who left are swept when somebody comes: the map never outgrows the waiting ones by much.
         of.retain(|other, sender| *other == id || sender.receiver_count() > 0);
-        of.entry(id).or_insert_with(|| watch::channel(0).0).subscribe()
+        of.entry(id)
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
     }
 
     /// News of one job.
