@@ -1,4 +1,9 @@
 //! What the crate promises to the rest of Onelane, tried from outside.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod accepting;
 mod command_lines;
