@@ -52,7 +52,7 @@ columns = ["query", "subject"]
 "#;
 
 #[test]
-fn the_designs_example_is_read_whole() {
+fn the_designs_example_without_limits_and_cache_is_read() {
     let file = parse_tools_file(BLASTP, Path::new("/etc/onelane")).unwrap();
     assert_eq!(file.server.listen.as_deref(), Some("127.0.0.1:8000"));
     assert_eq!(
