@@ -277,7 +277,7 @@ impl<'a> Intake<'a> {
         self.notes.extend(checked.stripped.sentences());
         self.contents.insert(name.to_owned(), hash);
         if self.files.is_empty() {
-            self.first_record_id = Some(checked.first_id);
+            self.first_record_id = checked.first_id;
         }
         let param = name.to_owned();
         self.files.push(AcceptedFile {
@@ -365,7 +365,7 @@ fn in_param(name: &str, error: InputError) -> ParamError {
         param: Some(name.to_owned()),
         record: error.record,
         id: error.id,
-        line: Some(error.line),
+        line: error.line,
         column: error.column,
         character: error.character,
         message: error.message,
