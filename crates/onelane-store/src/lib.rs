@@ -1,4 +1,4 @@
-//! Where jobs are kept: one narrow trait, and SQLite behind it.
+//! Where jobs are kept: one narrow trait, and `SQLite` behind it.
 //!
 //! A store commits and tells; it decides nothing. Next states come from `onelane_core::JobState::apply`, and each
 //! transition is a compare-and-set on (id, attempt, state).

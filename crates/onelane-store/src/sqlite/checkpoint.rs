@@ -43,7 +43,7 @@ impl Checkpointer {
     /// Asks for a checkpoint soon.
     pub(super) fn wake(&self) {
         // Full means that a wake-up waits already; gone means that the store is closing.
-        drop(self.wake.try_send(()));
+        self.wake.try_send(()).ok();
     }
 
     /// True once after the log was found long.

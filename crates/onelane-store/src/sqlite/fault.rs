@@ -2,12 +2,12 @@ use rusqlite::ffi;
 
 use crate::StoreError;
 
-/// What went wrong inside: an answer for the caller, or a failure of SQLite whose code decides what it ends.
+/// What went wrong inside: an answer for the caller, or a failure of `SQLite` whose code decides what it ends.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Concerns this command only.
     Told(StoreError),
-    /// SQLite's own word.
+    /// `SQLite`'s own word.
     Sqlite(rusqlite::Error),
 }
 
@@ -85,7 +85,7 @@ impl From<Fault> for StoreError {
     }
 }
 
-/// A thing outside of SQLite failed, such as a thread that would not start.
+/// A thing outside of `SQLite` failed, such as a thread that would not start.
 pub(super) fn broken(what: &str, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Broken(format!("{what}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The store in one SQLite file.
+//! The store in one `SQLite` file.
 //!
 //! One thread writes and commits in groups ([`writer`]); a few read-only connections read ([`reader`]); a third kind
 //! moves the log into the file, off the writer's path ([`checkpoint`]). No other code here touches a connection.
@@ -24,7 +24,7 @@ use crate::{
     Submitted, Transition,
 };
 
-/// A [`Store`] in one SQLite file (with its `-wal` and `-shm` beside it).
+/// A [`Store`] in one `SQLite` file (with its `-wal` and `-shm` beside it).
 ///
 /// Dropping it waits until all that was accepted is written.
 #[derive(Debug)]

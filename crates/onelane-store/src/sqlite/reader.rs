@@ -32,11 +32,12 @@ const QUEUE: &str = "
     FROM job INDEXED BY job_queued WHERE state = 'queued' ORDER BY order_key";
 
 /// What waiting jobs wait for, as far as it has not ended; ids that are not there count as ended.
+/// `CROSS` keeps the small table in front: beginning with the queue would look up each of its jobs.
 const QUEUE_AFTER: &str = "
     SELECT waiting.id AS id, job_after.after AS after
     FROM job_after
-    JOIN job AS waiting ON waiting.seq = job_after.job
-    JOIN job AS earlier ON earlier.id = job_after.after
+    CROSS JOIN job AS waiting ON waiting.seq = job_after.job
+    CROSS JOIN job AS earlier ON earlier.id = job_after.after
     WHERE waiting.state = 'queued' AND earlier.finished_at IS NULL
     ORDER BY waiting.order_key, earlier.seq";
 
@@ -103,12 +104,17 @@ impl Readers {
             .await
             .map_err(|e| broken("can't read", &e))?;
         let task = tokio::task::spawn_blocking(move || {
-            let answer = Borrowed::from(&self).and_then(|db| Ok(query(db.connection()?)?));
+            let answer = self.answer(query);
             // The connection is back before the turn is: a turn always finds one.
             drop(turn);
             answer
         });
         task.await.map_err(|e| broken("a query ended early", &e))?
+    }
+
+    fn answer<T>(&self, query: impl FnOnce(&Connection) -> Outcome<T>) -> Result<T> {
+        let borrowed = Borrowed::from(self);
+        Ok(query(borrowed.connection()?)?)
     }
 }
 
@@ -127,12 +133,10 @@ struct Borrowed<'r> {
 }
 
 impl<'r> Borrowed<'r> {
-    fn from(readers: &'r Readers) -> Result<Self> {
+    fn from(readers: &'r Readers) -> Self {
         let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Self {
-            readers,
-            db: idle.pop(),
-        })
+        let db = idle.pop();
+        Self { readers, db }
     }
 
     fn connection(&self) -> Result<&Connection> {
@@ -192,7 +196,7 @@ pub(super) fn jobs(db: &Connection, filter: &JobFilter) -> Outcome<Vec<Job>> {
 /// A list's conditions while they are put together.
 ///
 /// At most one of them may choose an index, and only where it hands out rows in the list's own order; a unary plus
-/// keeps SQLite from any other, which would sort all matches of a long history to show one page.
+/// keeps `SQLite` from any other, which would sort all matches of a long history to show one page.
 #[derive(Default)]
 struct ListQuery {
     conditions: Vec<String>,

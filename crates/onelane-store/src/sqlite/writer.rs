@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use onelane_core::{Job, JobId, JobState, OrderKey, StateWord, StopReason};
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, named_params, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::{Checkpointer, checkpoint};
@@ -593,5 +593,119 @@ impl Desk<'_> {
     pub(super) fn set_setting(&self, key: &str, value: &str) -> Outcome<((), Option<Change>)> {
         self.db.prepare_cached(SETTING_SET)?.execute([key, value])?;
         Ok(((), None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::migrations;
+
+    fn set(
+        key: &'static str,
+        bytes: usize,
+    ) -> impl FnOnce(&mut Desk<'_>) -> Outcome<((), Option<Change>)> {
+        move |desk| desk.set_setting(key, &"x".repeat(bytes))
+    }
+
+    /// A limit on pages stands in for the disk: `SQLite` answers both with the same code.
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_group_and_the_next_one_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let db = migrations::open(&path).unwrap();
+        let limit = "PRAGMA max_page_count = 100";
+        db.query_row(limit, [], |_| Ok(())).unwrap();
+        let writer = Writer::start(db, &path).unwrap();
+        let full = writer.call(0, set("big", 1 << 20)).await;
+        assert!(matches!(full, Err(StoreError::Full)));
+        writer.call(0, set("small", 10)).await.unwrap();
+        drop(writer);
+        let db = migrations::open(&path).unwrap();
+        assert_eq!(reader::setting(&db, "big").unwrap(), None);
+        assert_eq!(
+            reader::setting(&db, "small").unwrap().unwrap(),
+            "xxxxxxxxxx"
+        );
+    }
+
+    /// With the thread not started yet, all that waits is one group.
+    #[test]
+    fn what_waits_becomes_one_group_and_a_bad_row_in_it_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let db = migrations::open(&path).unwrap();
+        let (checkpointer, _thread) = Checkpointer::start(&path).unwrap();
+        let marks = Marks::read(&db).unwrap();
+        let mut scribe = Scribe {
+            db,
+            marks,
+            sink: Sink::default(),
+            checkpointer,
+            pages_since_checkpoint: 0,
+        };
+        let bad = |desk: &mut Desk<'_>| {
+            desk.set_setting("two", "written, then taken back")?;
+            desk.marks.seq += 1;
+            execute(
+                desk.db,
+                "INSERT INTO high_water (name, value) VALUES ('bad word', 1)",
+            )?;
+            Ok(((), None))
+        };
+        let (one, mut first) = waiting(set("one", 1));
+        let (two, mut second) = waiting(bad);
+        let (three, mut third) = waiting(set("three", 1));
+        scribe.carry_out(vec![one, two, three]);
+        assert!(first.try_recv().unwrap().is_ok());
+        assert!(matches!(
+            second.try_recv().unwrap(),
+            Err(StoreError::Broken(_))
+        ));
+        assert!(third.try_recv().unwrap().is_ok());
+        assert_eq!(scribe.marks.seq, 0);
+        assert_eq!(reader::setting(&scribe.db, "two").unwrap(), None);
+        assert!(reader::setting(&scribe.db, "three").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_commands_and_by_bytes() {
+        let (sender, mut inbox) = mpsc::channel(INBOX);
+        for _ in 0..600 {
+            assert!(sender.try_send(waiting(set("k", 1)).0).is_ok());
+        }
+        assert_eq!(
+            gather(waiting(set("k", 1)).0, &mut inbox).len(),
+            GROUP_COMMANDS
+        );
+        let big = Call {
+            bytes: GROUP_BYTES,
+            ..call(set("k", 1)).0
+        };
+        assert_eq!(gather(Box::new(big), &mut inbox).len(), 1);
+    }
+
+    type Answer = oneshot::Receiver<Result<()>>;
+
+    fn call<W>(work: W) -> (Call<(), W>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let work = Some(work);
+        (
+            Call {
+                bytes: 0,
+                work,
+                done: None,
+                reply,
+            },
+            answer,
+        )
+    }
+
+    fn waiting<W>(work: W) -> (Box<dyn Command>, Answer)
+    where
+        W: FnOnce(&mut Desk<'_>) -> Outcome<((), Option<Change>)> + Send + 'static,
+    {
+        let (call, answer) = call(work);
+        (Box::new(call), answer)
     }
 }

@@ -188,7 +188,7 @@ async fn the_tables_refuse_what_no_state_can_be() {
     assert_eq!(db.execute(fine, []).unwrap(), 1);
 }
 
-/// `NaN` is null to SQLite, so the attempt's `CHECK` refuses the row after the job's row was written.
+/// `NaN` is null to `SQLite`, so the attempt's `CHECK` refuses the row after the job's row was written.
 fn with_a_bad_attempt(n: u8) -> Transition {
     let usage = Usage {
         wall_s: f64::NAN,
@@ -234,15 +234,6 @@ async fn one_bad_row_fails_alone() {
     assert_eq!(seqs, [2, 3, 4]);
     let first = store.job(new(1).id).await.unwrap().unwrap();
     assert_eq!(first.state.word(), StateWord::Queued);
-}
-
-/// The limit on pages stands in for a full disk: SQLite answers both with the same code.
-#[tokio::test]
-async fn a_full_disk_is_told_and_what_was_there_stays() {
-    let (_folder, path) = folder();
-    drop(with_one_job(&path).await);
-    let store = SqliteStore::open(&path).unwrap();
-    assert_eq!(store.queue().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,4 +1,9 @@
-//! SQLite against the suite that every store must pass, and what only a file can get wrong.
+//! `SQLite` against the suite that every store must pass, and what only a file can get wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests but not in what tests share"
+)]
 
 mod file;
 
