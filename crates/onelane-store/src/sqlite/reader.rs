@@ -23,7 +23,7 @@ const JOB_BY_ID: &str = concat!("SELECT ", job_columns!(), " FROM job WHERE id =
 const JOBS_ALIVE: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM job WHERE state IN ('starting', 'running') ORDER BY seq"
+    " FROM job INDEXED BY job_alive WHERE state IN ('starting', 'running') ORDER BY seq"
 );
 
 /// All that waits, in order, off the partial index.
