@@ -10,7 +10,12 @@ use crate::failure::Failure;
 
 /// Exact Smith–Waterman search of FASTA queries against a FASTA library.
 #[derive(Debug, Parser)]
-#[command(name = "search", bin_name = "onelane tool search", no_binary_name = true, version)]
+#[command(
+    name = "search",
+    bin_name = "onelane tool search",
+    no_binary_name = true,
+    version
+)]
 pub(crate) struct Arguments {
     /// FASTA file with the queries
     #[arg(long, value_name = "FILE")]

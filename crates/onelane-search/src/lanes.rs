@@ -9,36 +9,7 @@ use crate::trace;
 /// Subjects scored together.
 pub(crate) const LANES: usize = 16;
 
-#[derive(Clone, Copy)]
-struct Lanes([i16; LANES]);
-
-impl Lanes {
-    const ZERO: Self = Self([0; LANES]);
-
-    #[inline]
-    fn zip(self, other: Self, combine: impl Fn(i16, i16) -> i16) -> Self {
-        let mut out = Self::ZERO;
-        for lane in 0..LANES {
-            out.0[lane] = combine(self.0[lane], other.0[lane]);
-        }
-        out
-    }
-
-    #[inline]
-    fn max(self, other: Self) -> Self {
-        self.zip(other, i16::max)
-    }
-
-    #[inline]
-    fn add(self, other: Self) -> Self {
-        self.zip(other, i16::saturating_add)
-    }
-
-    #[inline]
-    fn sub(self, cost: i16) -> Self {
-        self.zip(Self([cost; LANES]), i16::saturating_sub)
-    }
-}
+type Lanes = [i16; LANES];
 
 /// One query position of the column before: the best score ending there, and with a gap in the query.
 #[derive(Clone, Copy)]
@@ -52,19 +23,33 @@ pub(crate) fn scores(query: &[u8], subjects: &[&[u8]], scheme: &Scheme) -> Vec<i
     let best = score_lanes(query, subjects, scheme);
     let exact = |(&score, subject): (&i16, &&[u8])| {
         // A saturated lane says only that the score is large.
-        if score == i16::MAX { trace::best_end(query, subject, scheme).score } else { i32::from(score) }
+        if score == i16::MAX {
+            trace::best_end(query, subject, scheme).score
+        } else {
+            i32::from(score)
+        }
     };
-    best.0.iter().zip(subjects).map(exact).collect()
+    best.iter().zip(subjects).map(exact).collect()
 }
 
 fn score_lanes(query: &[u8], subjects: &[&[u8]], scheme: &Scheme) -> Lanes {
-    let mut column = vec![Cell { best: Lanes::ZERO, gap: Lanes::ZERO }; query.len()];
-    let longest = subjects.iter().map(|subject| subject.len()).max().unwrap_or(0);
-    let mut table = [Lanes::ZERO; CODES];
-    let mut best = Lanes::ZERO;
+    let mut column = vec![
+        Cell {
+            best: [0; LANES],
+            gap: [0; LANES]
+        };
+        query.len()
+    ];
+    let longest = subjects
+        .iter()
+        .map(|subject| subject.len())
+        .max()
+        .unwrap_or(0);
+    let mut table = [[0; LANES]; CODES];
+    let mut best = [0; LANES];
     for position in 0..longest {
         fill_table(&mut table, subjects, position, scheme);
-        best = best.max(next_column(&mut column, query, &table, scheme));
+        next_column(&mut column, query, &table, scheme, &mut best);
     }
     best
 }
@@ -75,24 +60,54 @@ fn fill_table(table: &mut [Lanes; CODES], subjects: &[&[u8]], position: usize, s
         let residue = subject.get(position).copied().unwrap_or(PADDING);
         let row = scheme.row(residue);
         for (letter, &score) in table.iter_mut().zip(row) {
-            letter.0[lane] = score;
+            letter[lane] = score;
         }
     }
 }
 
-/// Gotoh's recurrence down one column. A gap score below zero never wins against an empty alignment, so zero serves as
-/// the start value of both gap states.
-fn next_column(column: &mut [Cell], query: &[u8], table: &[Lanes; CODES], scheme: &Scheme) -> Lanes {
+/// Gotoh's recurrence down one column, keeping the best score of each lane in `top`. A gap score below zero never wins
+/// against an empty alignment, so zero serves as the start value of both gap states.
+fn next_column(
+    column: &mut [Cell],
+    query: &[u8],
+    table: &[Lanes; CODES],
+    scheme: &Scheme,
+    top: &mut Lanes,
+) {
     let (first, extend) = (scheme.first, scheme.extend);
-    let (mut diagonal, mut down, mut top) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+    let (mut diagonal, mut down, mut best) = ([0; LANES], [0; LANES], *top);
     for (cell, &letter) in column.iter_mut().zip(query) {
-        let matched = diagonal.add(table[usize::from(letter) % CODES]);
-        let best = matched.max(cell.gap).max(down).max(Lanes::ZERO);
-        diagonal = cell.best;
-        top = top.max(best);
-        let opened = best.sub(first);
-        *cell = Cell { best, gap: cell.gap.sub(extend).max(opened) };
-        down = down.sub(extend).max(opened);
+        let scores = &table[usize::from(letter) % CODES];
+        let Cell { best: before, gap } = *cell;
+        for lane in 0..LANES {
+            let matched = scores[lane].saturating_add(diagonal[lane]);
+            let score = matched.max(gap[lane]).max(down[lane]).max(0);
+            let opened = score.saturating_sub(first);
+            best[lane] = best[lane].max(score);
+            cell.best[lane] = score;
+            cell.gap[lane] = gap[lane].saturating_sub(extend).max(opened);
+            down[lane] = down[lane].saturating_sub(extend).max(opened);
+        }
+        diagonal = before;
     }
-    top
+    *top = best;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scores;
+    use crate::scheme::Scheme;
+
+    #[test]
+    fn scores_beyond_sixteen_bits_are_exact() {
+        // Titin against itself scores so much; a steep matrix does it in ten residues.
+        let scheme = Scheme::protein().times(500);
+        let codes = |text: &[u8]| -> Vec<u8> {
+            text.iter()
+                .filter_map(|&letter| scheme.code(letter))
+                .collect()
+        };
+        let (query, short) = (codes(b"WWWWWWWWWW"), codes(b"AWW"));
+        assert_eq!(scores(&query, &[&query, &short], &scheme), [55_000, 11_000]);
+    }
 }

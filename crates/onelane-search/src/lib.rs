@@ -31,10 +31,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// FASTA text of the built-in library: 2,000 Swiss-Prot proteins (UniProt Consortium, CC BY 4.0).
+/// FASTA text of the built-in library: 2,000 Swiss-Prot proteins (`UniProt` Consortium, CC BY 4.0).
 pub const SAMPLE_LIBRARY: &[u8] = include_bytes!("../../../data/swissprot-sample.fasta");
 
-/// FASTA text of six queries with relatives in [`SAMPLE_LIBRARY`] (UniProt Consortium, CC BY 4.0).
+/// FASTA text of six queries with relatives in [`SAMPLE_LIBRARY`] (`UniProt` Consortium, CC BY 4.0).
 pub const SAMPLE_QUERIES: &[u8] = include_bytes!("../../../data/queries.fasta");
 
 /// Runs the tool on the process's standard streams; `args` are the words after `onelane tool search`.
@@ -48,8 +48,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub fn run(args: impl Iterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let outcome = cli::parse(args).and_then(|arguments| search::run(&arguments, out));
     let Err(failure) = outcome else { return 0 };
-    let stream = if failure.exit_code() == 0 { out } else { err };
+    let message = failure.to_string();
+    let message = message.trim_end();
     // The message is the last thing said; a closed stream must not hide the exit code.
-    drop(writeln!(stream, "{}", failure.to_string().trim_end()));
+    drop(if failure.exit_code() == 0 {
+        writeln!(out, "{message}")
+    } else {
+        writeln!(err, "{message}")
+    });
     failure.exit_code()
 }

@@ -29,11 +29,23 @@ impl Progress {
     /// `total` is the work ahead, in cells of the alignment matrices.
     pub(crate) fn open(path: Option<&Path>, total: u64, queries: usize) -> Result<Self, Failure> {
         let append = |path: &Path| {
-            let bad = |error| Failure::BadInput(format!("cannot append to {}: {error}", path.display()));
-            OpenOptions::new().create(true).append(true).open(path).map_err(bad)
+            let bad =
+                |error| Failure::BadInput(format!("cannot append to {}: {error}", path.display()));
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(bad)
         };
         let file = path.map(append).transpose()?;
-        Ok(Self(Mutex::new(State { file, total: total.max(1), done: 0, query: 0, queries, last: None })))
+        Ok(Self(Mutex::new(State {
+            file,
+            total: total.max(1),
+            done: 0,
+            query: 0,
+            queries,
+            last: None,
+        })))
     }
 
     /// Counts `cells` of work on the query with this index.
@@ -44,26 +56,41 @@ impl Progress {
         if state.due() {
             // Tracing and writing the hits are the few per cent left.
             let hundredths = (state.done.saturating_mul(95) / state.total).min(95);
-            let message = format!("0.{hundredths:02} aligning query {} of {}", state.query + 1, state.queries);
+            let message = format!(
+                "0.{hundredths:02} aligning query {} of {}",
+                state.query + 1,
+                state.queries
+            );
             state.say(&message);
         }
     }
 
     /// The scores are known; what remains is short.
     pub(crate) fn tracing(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).say("0.95 tracing the hits");
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .say("0.95 tracing the hits");
     }
 
     pub(crate) fn done(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).say("1.00 done");
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .say("1.00 done");
     }
 }
 
 impl State {
-    #[expect(clippy::disallowed_methods, reason = "measures the time between two lines; nothing stored depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures the time between two lines; nothing stored depends on it"
+    )]
     fn due(&mut self) -> bool {
         let now = Instant::now();
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= INTERVAL);
+        let due = self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= INTERVAL);
         if due {
             self.last = Some(now);
         }

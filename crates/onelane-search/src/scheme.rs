@@ -109,6 +109,17 @@ impl Scheme {
     }
 }
 
+#[cfg(test)]
+impl Scheme {
+    /// The same scheme with pairs that score more.
+    pub(crate) fn times(mut self, factor: i16) -> Self {
+        for score in self.matrix.as_flattened_mut() {
+            *score = score.saturating_mul(factor);
+        }
+        self
+    }
+}
+
 fn codes(letters: &[u8]) -> [u8; 256] {
     let mut codes = [UNKNOWN; 256];
     for (code, &letter) in (0..).zip(letters) {

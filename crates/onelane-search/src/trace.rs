@@ -50,11 +50,19 @@ pub(crate) fn align(query: &[u8], subject: &[u8], scheme: &Scheme) -> Result<Ali
     // The end found is the first of the best score, hence the only one in its prefix: going backwards from there,
     // the first end of the best score is a start that belongs to it.
     let backwards = |codes: &[u8]| codes.iter().rev().copied().collect::<Vec<u8>>();
-    let reach = best_end(&backwards(&query[..end.query]), &backwards(&subject[..end.subject]), scheme);
+    let reach = best_end(
+        &backwards(&query[..end.query]),
+        &backwards(&subject[..end.subject]),
+        scheme,
+    );
     let (query_from, subject_from) = (end.query - reach.query, end.subject - reach.subject);
     let query = &query[query_from..end.query];
     let subject = &subject[subject_from..end.subject];
-    let alignment = walk(&directions(query, subject, scheme)?, query.len(), subject.len());
+    let alignment = walk(
+        &directions(query, subject, scheme)?,
+        query.len(),
+        subject.len(),
+    );
     Ok(Alignment {
         query_start: query_from + alignment.query_start,
         subject_start: subject_from + alignment.subject_start,
@@ -67,7 +75,11 @@ pub(crate) fn best_end(query: &[u8], subject: &[u8], scheme: &Scheme) -> End {
     let mut found = End::default();
     sweep(query, subject, scheme, |row, column, score, _| {
         if score > found.score {
-            found = End { score, query: row + 1, subject: column + 1 };
+            found = End {
+                score,
+                query: row + 1,
+                subject: column + 1,
+            };
         }
     });
     found
@@ -77,15 +89,24 @@ pub(crate) fn best_end(query: &[u8], subject: &[u8], scheme: &Scheme) -> End {
 fn directions(query: &[u8], subject: &[u8], scheme: &Scheme) -> Result<Vec<u8>, Failure> {
     let cells = query.len().saturating_mul(subject.len());
     let mut directions = Vec::new();
-    directions
-        .try_reserve_exact(cells)
-        .map_err(|_| Failure::TooLarge(format!("not enough memory to trace an alignment of {cells} cells")))?;
-    sweep(query, subject, scheme, |_, _, _, direction| directions.push(direction));
+    directions.try_reserve_exact(cells).map_err(|_| {
+        Failure::TooLarge(format!(
+            "not enough memory to trace an alignment of {cells} cells"
+        ))
+    })?;
+    sweep(query, subject, scheme, |_, _, _, direction| {
+        directions.push(direction);
+    });
     Ok(directions)
 }
 
 /// Gotoh's recurrence over all cells in subject order: `visit(query position, subject position, score, direction)`.
-fn sweep(query: &[u8], subject: &[u8], scheme: &Scheme, mut visit: impl FnMut(usize, usize, i32, u8)) {
+fn sweep(
+    query: &[u8],
+    subject: &[u8],
+    scheme: &Scheme,
+    mut visit: impl FnMut(usize, usize, i32, u8),
+) {
     let (first, extend) = (i32::from(scheme.first), i32::from(scheme.extend));
     let mut column = vec![(0, NEVER); query.len()];
     for (position, &residue) in subject.iter().enumerate() {
@@ -96,8 +117,16 @@ fn sweep(query: &[u8], subject: &[u8], scheme: &Scheme, mut visit: impl FnMut(us
             let score = matched.max(*gap).max(down).max(0);
             let opened = score - first;
             let mut direction = source(score, matched, *gap);
-            direction |= if *gap - extend > opened { EXTEND_SUBJECT } else { 0 };
-            direction |= if down - extend > opened { EXTEND_QUERY } else { 0 };
+            direction |= if *gap - extend > opened {
+                EXTEND_SUBJECT
+            } else {
+                0
+            };
+            direction |= if down - extend > opened {
+                EXTEND_QUERY
+            } else {
+                0
+            };
             visit(index, position, score, direction);
             diagonal = *best;
             (*best, *gap) = (score, opened.max(*gap - extend));
@@ -135,15 +164,27 @@ fn walk(directions: &[u8], rows: usize, columns: usize) -> Alignment {
             SUBJECT_GAP => {
                 steps.push(Step::Subject);
                 column -= 1;
-                state = if at(row, column) & EXTEND_SUBJECT == 0 { DIAGONAL } else { SUBJECT_GAP };
+                state = if at(row, column) & EXTEND_SUBJECT == 0 {
+                    DIAGONAL
+                } else {
+                    SUBJECT_GAP
+                };
             }
             _ => {
                 steps.push(Step::Query);
                 row -= 1;
-                state = if at(row, column) & EXTEND_QUERY == 0 { DIAGONAL } else { QUERY_GAP };
+                state = if at(row, column) & EXTEND_QUERY == 0 {
+                    DIAGONAL
+                } else {
+                    QUERY_GAP
+                };
             }
         }
     }
     steps.reverse();
-    Alignment { query_start: row, subject_start: column, steps }
+    Alignment {
+        query_start: row,
+        subject_start: column,
+        steps,
+    }
 }
