@@ -270,7 +270,7 @@ async fn load(shared: &Shared, id: JobId) {
             }
             Ok((None, _)) => return shared.feed(Event::Gone(id)),
             Err(error) => {
-                tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again")
+                tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again");
             }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -289,12 +289,12 @@ async fn commit(shared: &Shared, transition: Transition) {
                     Ok(Some(job)) => return shared.feed(Event::Committed(job)),
                     Ok(None) => return shared.feed(Event::Gone(id)),
                     Err(error) => {
-                        tracing::error!(%error, job = %id, "a moved job could not be read")
+                        tracing::error!(%error, job = %id, "a moved job could not be read");
                     }
                 }
             }
             Err(error) => {
-                tracing::error!(%error, job = %id, "a transition could not be written; trying again")
+                tracing::error!(%error, job = %id, "a transition could not be written; trying again");
             }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -338,7 +338,7 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
             }
             Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
             Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again")
+                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
             }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -362,7 +362,7 @@ async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
         match shared.executor.watch(id).await {
             Ok(verdict) => return verdict,
             Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again")
+                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again");
             }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;

@@ -401,7 +401,7 @@ fn committed(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Acti
             actions.extend(wishes_to_stop.map(|reason| Action::Stop(id, attempt, reason)));
         }
         JobState::Succeeded { .. } | JobState::Failed { .. } | JobState::Cancelled { .. } => {
-            ended(state, id)
+            ended(state, id);
         }
     }
     next_from_inbox(state, id, now, actions);
