@@ -25,14 +25,26 @@ pub(crate) const TABLE: [(Exit, &str); 11] = [
     (Exit::Done, "done; a job that was waited for succeeded"),
     (Exit::JobFailed, "the job failed"),
     (Exit::Usage, "the command line is wrong"),
-    (Exit::BadInput, "the server refused the input or the request"),
+    (
+        Exit::BadInput,
+        "the server refused the input or the request",
+    ),
     (Exit::NoSuchJob, "no such job, tool or file"),
     (Exit::NoServer, "no Onelane server answers there"),
     (Exit::JobCancelled, "the job was cancelled"),
     (Exit::CheckFailed, "a check of `doctor` or `demo` failed"),
-    (Exit::ServerTrouble, "the server can't do it now: queue or disk full, stopping, or a fault of its own"),
-    (Exit::LocalTrouble, "something failed on this side: a file could not be read or written"),
-    (Exit::Interrupted, "interrupted (Ctrl-C); `run` has cancelled its job"),
+    (
+        Exit::ServerTrouble,
+        "the server can't do it now: queue or disk full, stopping, or a fault of its own",
+    ),
+    (
+        Exit::LocalTrouble,
+        "something failed on this side: a file could not be read or written",
+    ),
+    (
+        Exit::Interrupted,
+        "interrupted (Ctrl-C); `run` has cancelled its job",
+    ),
 ];
 
 impl Exit {
@@ -48,7 +60,11 @@ impl Exit {
             Self::JobCancelled => 1,
             _ => 2,
         };
-        if rank(other) > rank(self) { other } else { self }
+        if rank(other) > rank(self) {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -77,8 +93,14 @@ mod tests {
     #[test]
     fn the_documentation_has_each_code_with_this_meaning_and_no_other() {
         let page = include_str!("../../../docs/cli.md");
-        let documented: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit()).collect();
-        let ours: Vec<String> = TABLE.iter().map(|(exit, meaning)| format!("| {} | {meaning} |", exit.code())).collect();
+        let documented: Vec<&str> = page
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+            .collect();
+        let ours: Vec<String> = TABLE
+            .iter()
+            .map(|(exit, meaning)| format!("| {} | {meaning} |", exit.code()))
+            .collect();
         assert_eq!(documented, ours);
     }
 
@@ -87,7 +109,11 @@ mod tests {
         let help = help();
         for (index, (exit, meaning)) in TABLE.iter().enumerate() {
             assert!(help.contains(meaning));
-            assert!(TABLE[index + 1..].iter().all(|(other, _)| other.code() > exit.code()));
+            assert!(
+                TABLE[index + 1..]
+                    .iter()
+                    .all(|(other, _)| other.code() > exit.code())
+            );
         }
     }
 

@@ -16,7 +16,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let words: Vec<&str> = args.iter().skip(1).take(2).filter_map(|word| word.to_str()).collect();
+    let words: Vec<&str> = args
+        .iter()
+        .skip(1)
+        .take(2)
+        .filter_map(|word| word.to_str())
+        .collect();
     match words.as_slice() {
         ["shim", ..] => onelane_exec::shim_main(args.into_iter().skip(2).collect()),
         ["tool", "search"] => onelane_search::main(args.into_iter().skip(3).collect()),

@@ -19,7 +19,10 @@ pub(crate) struct Output {
 impl Output {
     /// Looks at the terminal once.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, bars: io::stderr().is_terminal() }
+        Self {
+            json,
+            bars: io::stderr().is_terminal(),
+        }
     }
 
     /// A line of the answer.
@@ -49,7 +52,11 @@ impl Output {
 
     /// A line for a person: part of the answer, unless the answer is JSON.
     pub(crate) fn say(self, text: &str) -> io::Result<()> {
-        if self.json { self.note(text) } else { self.line(text) }
+        if self.json {
+            self.note(text)
+        } else {
+            self.line(text)
+        }
     }
 
     /// Rows with aligned columns; the last column is as long as it likes.
@@ -59,7 +66,10 @@ impl Output {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
+                line.extend(std::iter::repeat_n(
+                    ' ',
+                    width.saturating_sub(cell.chars().count()) + 2,
+                ));
             }
             self.line(line.trim_end())?;
         }
@@ -69,8 +79,15 @@ impl Output {
 
 fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    (0..columns).map(|column| width(column).unwrap_or(0)).collect()
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect()
 }
 
 /// The program's last word when it fails; standard error may be gone, then there is nobody to tell.
@@ -80,5 +97,13 @@ pub(crate) fn complain(text: &str) {
 
 /// Text that came from outside, without control characters that a terminal would obey.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() && letter != '\n' && letter != '\t' { '\u{fffd}' } else { letter }).collect()
+    text.chars()
+        .map(|letter| {
+            if letter.is_control() && letter != '\n' && letter != '\t' {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
+        .collect()
 }

@@ -23,7 +23,13 @@ pub(crate) use serve::ServeOptions;
 #[command(name = "onelane", version, after_help = exit::help(), subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     /// Address of the server
-    #[arg(long, global = true, env = "ONELANE_URL", value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    #[arg(
+        long,
+        global = true,
+        env = "ONELANE_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
     server: String,
     /// Answer in JSON on standard output
     #[arg(long, global = true)]
@@ -68,7 +74,11 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(cli) => run(cli).into(),
         Err(error) => {
             // Help and version come as "errors" too, meant for standard output and 0.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             drop(error.print());
             exit.into()
         }
@@ -76,7 +86,9 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Exit {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime.context("failed to start") {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
         Err(error) => Err(error),
@@ -85,7 +97,10 @@ fn run(cli: Cli) -> Exit {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
-    let context = Context { client: Client::new(&cli.server)?, output: Output::new(cli.json) };
+    let context = Context {
+        client: Client::new(&cli.server)?,
+        output: Output::new(cli.json),
+    };
     match cli.command {
         Command::Serve(options) => crate::serve::serve(options).await.map(|()| Exit::Done),
         Command::Submit(options) => commands::submit::run(&context, options).await,
@@ -105,14 +120,22 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 
 fn failed(error: &anyhow::Error) -> Exit {
     let is_broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
     // Whoever read our output has seen enough.
     if error.chain().any(is_broken_pipe) && error.downcast_ref::<ClientError>().is_none() {
         return Exit::Done;
     }
-    output::complain(&format!("error: {}", output::harmless(&format!("{error:#}"))));
-    error.chain().find_map(|cause| cause.downcast_ref::<ClientError>()).map_or(Exit::LocalTrouble, ClientError::exit)
+    output::complain(&format!(
+        "error: {}",
+        output::harmless(&format!("{error:#}"))
+    ));
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>())
+        .map_or(Exit::LocalTrouble, ClientError::exit)
 }
 
 #[cfg(test)]
@@ -129,7 +152,11 @@ mod tests {
     fn the_documentation_names_every_command() {
         let page = include_str!("../../../../docs/cli.md");
         for command in Cli::command().get_subcommands() {
-            assert!(page.contains(&format!("`onelane {}", command.get_name())), "{}", command.get_name());
+            assert!(
+                page.contains(&format!("`onelane {}", command.get_name())),
+                "{}",
+                command.get_name()
+            );
         }
     }
 }

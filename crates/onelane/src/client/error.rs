@@ -13,23 +13,37 @@ pub(crate) type Result<T> = std::result::Result<T, ClientError>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// The address can't be one.
-    #[error("`{address}` is not a server's address\nhint: it looks like http://127.0.0.1:8000 (--server or ONELANE_URL)")]
+    #[error(
+        "`{address}` is not a server's address\nhint: it looks like http://127.0.0.1:8000 (--server or ONELANE_URL)"
+    )]
     BadAddress { address: String },
     /// Nothing listens there.
-    #[error("no server answers at {url}\nhint: start one with `onelane serve`, or name another with --server or ONELANE_URL")]
+    #[error(
+        "no server answers at {url}\nhint: start one with `onelane serve`, or name another with --server or ONELANE_URL"
+    )]
     NoServer { url: String },
     /// Somebody else's program listens there.
-    #[error("something answers at {url}, but it is not Onelane\nhint: another program has this port; name the right address with --server or ONELANE_URL")]
+    #[error(
+        "something answers at {url}, but it is not Onelane\nhint: another program has this port; name the right address with --server or ONELANE_URL"
+    )]
     NotOnelane { url: String },
     /// The connection broke, or no answer came in time.
     #[error("lost the connection to {url}")]
     Lost { url: String, source: reqwest::Error },
     /// The server says no, and why.
     #[error("{problem}")]
-    Refused { status: u16, problem: Box<Problem>, retry_after: Option<Duration> },
+    Refused {
+        status: u16,
+        problem: Box<Problem>,
+        retry_after: Option<Duration>,
+    },
     /// A parameter's file can't be read.
     #[error("failed to read `{}` for the parameter `{param}`", path.display())]
-    ParamFile { param: String, path: PathBuf, source: io::Error },
+    ParamFile {
+        param: String,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl ClientError {
@@ -39,15 +53,28 @@ impl ClientError {
             Self::BadAddress { .. } => Exit::Usage,
             Self::NoServer { .. } | Self::NotOnelane { .. } | Self::Lost { .. } => Exit::NoServer,
             Self::ParamFile { .. } => Exit::LocalTrouble,
-            Self::Refused { status: 404 | 410, .. } => Exit::NoSuchJob,
-            Self::Refused { status: 429 | 500.., .. } => Exit::ServerTrouble,
+            Self::Refused {
+                status: 404 | 410, ..
+            } => Exit::NoSuchJob,
+            Self::Refused {
+                status: 429 | 500..,
+                ..
+            } => Exit::ServerTrouble,
             Self::Refused { .. } => Exit::BadInput,
         }
     }
 
     /// Whether asking again later can help.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::NoServer { .. } | Self::Lost { .. } | Self::Refused { status: 429 | 502..=504, .. })
+        matches!(
+            self,
+            Self::NoServer { .. }
+                | Self::Lost { .. }
+                | Self::Refused {
+                    status: 429 | 502..=504,
+                    ..
+                }
+        )
     }
 
     /// When the server wants to be asked again.
@@ -76,7 +103,11 @@ mod tests {
     use super::*;
 
     fn refused(status: u16) -> ClientError {
-        ClientError::Refused { status, problem: Box::new(Problem::bare(status)), retry_after: None }
+        ClientError::Refused {
+            status,
+            problem: Box::new(Problem::bare(status)),
+            retry_after: None,
+        }
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl FromStr for Param {
 
     /// `key=value`, `key=@file`, `key=-`; `key=@@x` is the text `@x`.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not key=value, key=@file or key=-"))?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not key=value, key=@file or key=-"))?;
         if name.is_empty() {
             return Err(format!("`{text}` has no parameter's name before the `=`"));
         }
@@ -45,7 +47,10 @@ impl FromStr for Param {
             Some(literal) if literal.starts_with('@') => Given::Text(literal.to_owned()),
             Some(path) => Given::File(PathBuf::from(path)),
         };
-        Ok(Self { name: name.to_owned(), given })
+        Ok(Self {
+            name: name.to_owned(),
+            given,
+        })
     }
 }
 
@@ -56,18 +61,34 @@ impl Param {
             return Ok(self);
         }
         let mut bytes = Vec::new();
-        let failed = |source| ClientError::ParamFile { param: self.name.clone(), path: PathBuf::from("-"), source };
+        let failed = |source| ClientError::ParamFile {
+            param: self.name.clone(),
+            path: PathBuf::from("-"),
+            source,
+        };
         io::stdin().lock().read_to_end(&mut bytes).map_err(failed)?;
-        Ok(Self { name: self.name, given: Given::Content { file_name: "stdin".to_owned(), bytes } })
+        Ok(Self {
+            name: self.name,
+            given: Given::Content {
+                file_name: "stdin".to_owned(),
+                bytes,
+            },
+        })
     }
 
     async fn part(&self) -> Result<Part> {
         match &self.given {
             Given::Text(text) => Ok(Part::text(text.clone())),
-            Given::Content { file_name, bytes } => Ok(Part::bytes(bytes.clone()).file_name(file_name.clone())),
+            Given::Content { file_name, bytes } => {
+                Ok(Part::bytes(bytes.clone()).file_name(file_name.clone()))
+            }
             Given::Stdin => Ok(Part::text("-")),
             Given::File(path) => {
-                let failed = |source| ClientError::ParamFile { param: self.name.clone(), path: path.clone(), source };
+                let failed = |source| ClientError::ParamFile {
+                    param: self.name.clone(),
+                    path: path.clone(),
+                    source,
+                };
                 Part::file(path).await.map_err(failed)
             }
         }

@@ -14,7 +14,11 @@ pub(crate) struct Patience(pub(crate) Duration);
 impl Patience {
     /// Asks until there is an answer, an error that waiting can't mend, or no patience left.
     /// `notice` hears of the first failure of a row.
-    pub(crate) async fn ask<T>(self, notice: impl Fn(&ClientError), question: impl AsyncFn() -> Result<T>) -> Result<T> {
+    pub(crate) async fn ask<T>(
+        self,
+        notice: impl Fn(&ClientError),
+        question: impl AsyncFn() -> Result<T>,
+    ) -> Result<T> {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -41,7 +45,9 @@ mod tests {
     use std::cell::Cell;
 
     fn away() -> ClientError {
-        ClientError::NoServer { url: "http://x".to_owned() }
+        ClientError::NoServer {
+            url: "http://x".to_owned(),
+        }
     }
 
     #[tokio::test]
@@ -49,15 +55,23 @@ mod tests {
         let (asked, noticed) = (Cell::new(0), Cell::new(0));
         let question = async || {
             asked.set(asked.get() + 1);
-            if asked.get() < 3 { Err(away()) } else { Ok(asked.get()) }
+            if asked.get() < 3 {
+                Err(away())
+            } else {
+                Ok(asked.get())
+            }
         };
-        let answer = Patience(Duration::from_secs(10)).ask(|_| noticed.set(noticed.get() + 1), question).await;
+        let answer = Patience(Duration::from_secs(10))
+            .ask(|_| noticed.set(noticed.get() + 1), question)
+            .await;
         assert_eq!((answer.unwrap(), noticed.get()), (3, 1));
     }
 
     #[tokio::test]
     async fn patience_ends() {
-        let answer: Result<()> = Patience(Duration::ZERO).ask(|_| (), async || Err(away())).await;
+        let answer: Result<()> = Patience(Duration::ZERO)
+            .ask(|_| (), async || Err(away()))
+            .await;
         assert!(matches!(answer, Err(ClientError::NoServer { .. })));
     }
 }

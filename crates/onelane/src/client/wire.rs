@@ -80,7 +80,9 @@ impl JobView {
 
     /// The end of the id: random, so as good as the whole on one server.
     pub(crate) fn short_id(&self) -> &str {
-        self.id.get(self.id.len().saturating_sub(8)..).unwrap_or(&self.id)
+        self.id
+            .get(self.id.len().saturating_sub(8)..)
+            .unwrap_or(&self.id)
     }
 
     /// How far it is, from 0 to 1.
@@ -88,13 +90,20 @@ impl JobView {
         if self.is_final() {
             return 1.0;
         }
-        self.progress.as_ref().and_then(|progress| progress.fraction).unwrap_or(0.0)
+        self.progress
+            .as_ref()
+            .and_then(|progress| progress.fraction)
+            .unwrap_or(0.0)
     }
 
     /// Seconds between the recorded start and end.
     pub(crate) fn seconds(&self) -> Option<f64> {
         let moment = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
-        Some(moment(&self.finished_at)?.duration_since(moment(&self.started_at)?).as_secs_f64())
+        Some(
+            moment(&self.finished_at)?
+                .duration_since(moment(&self.started_at)?)
+                .as_secs_f64(),
+        )
     }
 }
 
@@ -166,17 +175,30 @@ impl Problem {
     /// When all we have is a status.
     pub(crate) fn bare(status: u16) -> Self {
         let detail = Some(format!("the server answered {status}"));
-        Self { code: "unknown".to_owned(), title: None, detail, hint: None, errors: Vec::new() }
+        Self {
+            code: "unknown".to_owned(),
+            title: None,
+            detail,
+            hint: None,
+            errors: Vec::new(),
+        }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.detail.as_ref().or(self.title.as_ref()).unwrap_or(&self.code))?;
+        f.write_str(
+            self.detail
+                .as_ref()
+                .or(self.title.as_ref())
+                .unwrap_or(&self.code),
+        )?;
         for error in &self.errors {
             write!(f, "\n  {error}")?;
         }
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+        self.hint
+            .as_ref()
+            .map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 
@@ -184,7 +206,13 @@ impl fmt::Display for ProblemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |word: &str, value: Option<u64>| value.map(|value| format!("{word} {value}"));
         let id = self.id.as_ref().map(|id| format!("`{id}`"));
-        let places = [self.param.clone(), number("record", self.record), id, number("line", self.line), number("column", self.column)];
+        let places = [
+            self.param.clone(),
+            number("record", self.record),
+            id,
+            number("line", self.line),
+            number("column", self.column),
+        ];
         let place: Vec<String> = places.into_iter().flatten().collect();
         if !place.is_empty() {
             write!(f, "{}: ", place.join(", "))?;
@@ -204,7 +232,10 @@ mod tests {
             "type": "about:blank", "status": 422, "code": "bad_input", "detail": "the input was refused",
             "errors": [{"param": "query", "record": 2, "line": 5, "column": 7, "message": "`!` is not a residue"}],
         })).unwrap();
-        assert_eq!(problem.to_string(), "the input was refused\n  query, record 2, line 5, column 7: `!` is not a residue");
+        assert_eq!(
+            problem.to_string(),
+            "the input was refused\n  query, record 2, line 5, column 7: `!` is not a residue"
+        );
     }
 
     #[test]
@@ -212,6 +243,9 @@ mod tests {
         let job: JobView = serde_json::from_value(json!({
             "id": "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", "tool": "search", "state": "queued", "created_at": "2026-01-31T12:00:00.000Z", "position": 3,
         })).unwrap();
-        assert_eq!((job.short_id(), job.is_final(), job.seconds()), ("2e3f4a5b", false, None));
+        assert_eq!(
+            (job.short_id(), job.is_final(), job.seconds()),
+            ("2e3f4a5b", false, None)
+        );
     }
 }

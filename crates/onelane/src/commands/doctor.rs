@@ -14,7 +14,15 @@ const LITTLE_BYTES: u64 = 1 << 30;
 
 /// Magic numbers of file systems that are shared between machines (statfs(2), linux/magic.h):
 /// NFS, CIFS, SMB2, SMB, Lustre, Ceph, 9P.
-const NETWORK: [u32; 7] = [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x517B, 0x0BD0_0BD0, 0x00C3_6400, 0x0102_1997];
+const NETWORK: [u32; 7] = [
+    0x6969,
+    0xFF53_4D42,
+    0xFE53_4D42,
+    0x517B,
+    0x0BD0_0BD0,
+    0x00C3_6400,
+    0x0102_1997,
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -49,7 +57,11 @@ struct Finding {
 
 impl Finding {
     fn new(check: &'static str, level: Level, message: impl Into<String>) -> Self {
-        Self { check, level, message: message.into() }
+        Self {
+            check,
+            level,
+            message: message.into(),
+        }
     }
 }
 
@@ -57,11 +69,21 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
     let mut findings = vec![proc_is_there(), pidfd_works(), subreaper_works()];
     match options.data.clone().or_else(default_data_folder) {
         Some(folder) => findings.extend(folder_checks(&folder)),
-        None => findings.push(Finding::new("data folder", Level::Note, "no home folder: name one with --data")),
+        None => findings.push(Finding::new(
+            "data folder",
+            Level::Note,
+            "no home folder: name one with --data",
+        )),
     }
     findings.push(server(context).await);
     report(context, &findings)?;
-    Ok(if findings.iter().any(|finding| finding.level == Level::Bad) { Exit::CheckFailed } else { Exit::Done })
+    Ok(
+        if findings.iter().any(|finding| finding.level == Level::Bad) {
+            Exit::CheckFailed
+        } else {
+            Exit::Done
+        },
+    )
 }
 
 fn report(context: &Context, findings: &[Finding]) -> std::io::Result<()> {
@@ -69,27 +91,51 @@ fn report(context: &Context, findings: &[Finding]) -> std::io::Result<()> {
         let checks: Vec<_> = findings.iter().map(|found| json!({"check": found.check, "level": found.level.word().to_lowercase(), "message": found.message})).collect();
         return context.output.document(&json!({ "checks": checks }));
     }
-    let row = |found: &Finding| vec![found.level.word().to_owned(), found.check.to_owned(), found.message.clone()];
-    context.output.table(&findings.iter().map(row).collect::<Vec<_>>())
+    let row = |found: &Finding| {
+        vec![
+            found.level.word().to_owned(),
+            found.check.to_owned(),
+            found.message.clone(),
+        ]
+    };
+    context
+        .output
+        .table(&findings.iter().map(row).collect::<Vec<_>>())
 }
 
 fn proc_is_there() -> Finding {
     match std::fs::read_to_string("/proc/self/stat") {
         Ok(_) => Finding::new("/proc", Level::Good, "readable"),
-        Err(error) => Finding::new("/proc", Level::Bad, format!("{error}: processes can't be told apart without it")),
+        Err(error) => Finding::new(
+            "/proc",
+            Level::Bad,
+            format!("{error}: processes can't be told apart without it"),
+        ),
     }
 }
 
 fn pidfd_works() -> Finding {
     match pidfd_open(getpid(), PidfdFlags::empty()) {
-        Ok(_) => Finding::new("pidfd_open", Level::Good, "works: running jobs can be taken up after a restart"),
-        Err(error) => Finding::new("pidfd_open", Level::Bad, format!("{error}: Linux 5.3 or newer is needed, or a sandbox forbids it")),
+        Ok(_) => Finding::new(
+            "pidfd_open",
+            Level::Good,
+            "works: running jobs can be taken up after a restart",
+        ),
+        Err(error) => Finding::new(
+            "pidfd_open",
+            Level::Bad,
+            format!("{error}: Linux 5.3 or newer is needed, or a sandbox forbids it"),
+        ),
     }
 }
 
 fn subreaper_works() -> Finding {
     match set_child_subreaper(Some(getpid())).and_then(|()| set_child_subreaper(None)) {
-        Ok(()) => Finding::new("subreaper", Level::Good, "works: processes that a tool leaves behind are found"),
+        Ok(()) => Finding::new(
+            "subreaper",
+            Level::Good,
+            "works: processes that a tool leaves behind are found",
+        ),
         Err(error) => Finding::new("subreaper", Level::Bad, error.to_string()),
     }
 }
@@ -97,27 +143,60 @@ fn subreaper_works() -> Finding {
 fn folder_checks(folder: &Path) -> Vec<Finding> {
     // A folder that isn't there yet will lie on the file system of the nearest one that is.
     let Some(there) = folder.ancestors().find(|path| path.is_dir()) else {
-        return vec![Finding::new("data folder", Level::Bad, format!("`{}` can't be made", folder.display()))];
+        return vec![Finding::new(
+            "data folder",
+            Level::Bad,
+            format!("`{}` can't be made", folder.display()),
+        )];
     };
-    vec![file_system(folder, there), writable(folder, there), room(there)]
+    vec![
+        file_system(folder, there),
+        writable(folder, there),
+        room(there),
+    ]
 }
 
 fn file_system(folder: &Path, there: &Path) -> Finding {
     match rustix::fs::statfs(there) {
         Err(error) => Finding::new("file system", Level::Bad, error.to_string()),
         // The field's width differs between machines; the numbers fit 32 bits on all of them.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "magic numbers are 32 bits wide")]
-        Ok(found) if NETWORK.contains(&(found.f_type as u32)) => {
-            Finding::new("file system", Level::Bad, format!("`{}` is on a network file system, where a lock proves nothing", folder.display()))
-        }
-        Ok(_) => Finding::new("file system", Level::Good, format!("`{}` is on a local file system", folder.display())),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "magic numbers are 32 bits wide"
+        )]
+        Ok(found) if NETWORK.contains(&(found.f_type as u32)) => Finding::new(
+            "file system",
+            Level::Bad,
+            format!(
+                "`{}` is on a network file system, where a lock proves nothing",
+                folder.display()
+            ),
+        ),
+        Ok(_) => Finding::new(
+            "file system",
+            Level::Good,
+            format!("`{}` is on a local file system", folder.display()),
+        ),
     }
 }
 
 fn writable(folder: &Path, there: &Path) -> Finding {
     match rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
-        Ok(()) => Finding::new("data folder", Level::Good, if there == folder { "writable" } else { "can be made" }),
-        Err(error) => Finding::new("data folder", Level::Bad, format!("`{}` is not writable: {error}", there.display())),
+        Ok(()) => Finding::new(
+            "data folder",
+            Level::Good,
+            if there == folder {
+                "writable"
+            } else {
+                "can be made"
+            },
+        ),
+        Err(error) => Finding::new(
+            "data folder",
+            Level::Bad,
+            format!("`{}` is not writable: {error}", there.display()),
+        ),
     }
 }
 
@@ -126,7 +205,11 @@ fn room(there: &Path) -> Finding {
         Err(error) => Finding::new("disk", Level::Bad, error.to_string()),
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
-            let level = if free < LITTLE_BYTES { Level::Bad } else { Level::Good };
+            let level = if free < LITTLE_BYTES {
+                Level::Bad
+            } else {
+                Level::Good
+            };
             Finding::new("disk", level, format!("{} MiB free", free >> 20))
         }
     }
@@ -134,9 +217,19 @@ fn room(there: &Path) -> Finding {
 
 async fn server(context: &Context) -> Finding {
     match context.client.ready().await {
-        Ok(name) => Finding::new("server", Level::Good, format!("{name} answers at {}", context.client.address())),
+        Ok(name) => Finding::new(
+            "server",
+            Level::Good,
+            format!("{name} answers at {}", context.client.address()),
+        ),
         // Not running is no fault of the machine.
-        Err(ClientError::NoServer { url }) => Finding::new("server", Level::Note, format!("none answers at {url}")),
-        Err(error) => Finding::new("server", Level::Bad, error.to_string().lines().next().unwrap_or_default()),
+        Err(ClientError::NoServer { url }) => {
+            Finding::new("server", Level::Note, format!("none answers at {url}"))
+        }
+        Err(error) => Finding::new(
+            "server",
+            Level::Bad,
+            error.to_string().lines().next().unwrap_or_default(),
+        ),
     }
 }

@@ -23,13 +23,28 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
     let job = context.client.job(&options.id).await?;
-    anyhow::ensure!(job.is_final(), "job {} is {}\nhint: wait for it with `onelane wait {0}`", job.id, job.state);
-    let files = fetch_all(&context.client, &job.id, &options.output, options.retry.patience()).await?;
+    anyhow::ensure!(
+        job.is_final(),
+        "job {} is {}\nhint: wait for it with `onelane wait {0}`",
+        job.id,
+        job.state
+    );
+    let files = fetch_all(
+        &context.client,
+        &job.id,
+        &options.output,
+        options.retry.patience(),
+    )
+    .await?;
     if context.output.json {
-        context.output.document(&serde_json::json!({ "folder": options.output, "files": files }))?;
+        context
+            .output
+            .document(&serde_json::json!({ "folder": options.output, "files": files }))?;
     } else {
         for file in &files {
-            context.output.line(&options.output.join(file).display().to_string())?;
+            context
+                .output
+                .line(&options.output.join(file).display().to_string())?;
         }
     }
     Ok(Exit::Done)
@@ -39,39 +54,67 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
 ///
 /// They are fetched beside their place and moved there when all are whole: a file that is there is complete, and a
 /// folder that was not there before appears at once.
-pub(crate) async fn fetch_all(client: &Client, id: &str, folder: &Path, patience: Patience) -> anyhow::Result<Vec<PathBuf>> {
-    let listed = patience.ask(|_| (), async || client.files(id).await).await?;
+pub(crate) async fn fetch_all(
+    client: &Client,
+    id: &str,
+    folder: &Path,
+    patience: Patience,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = patience
+        .ask(|_| (), async || client.files(id).await)
+        .await?;
     let mut files = Vec::new();
     let there = folder.is_dir();
     let beside = if there { folder } else { parent(folder) };
     fs::create_dir_all(beside).with_context(|| format!("failed to make `{}`", beside.display()))?;
-    let staging = tempfile::Builder::new().prefix(".onelane-").tempdir_in(beside).with_context(|| format!("failed to write in `{}`", beside.display()))?;
+    let staging = tempfile::Builder::new()
+        .prefix(".onelane-")
+        .tempdir_in(beside)
+        .with_context(|| format!("failed to write in `{}`", beside.display()))?;
     for file in &listed.files {
         let path = inside(&file.path)?;
         let target = staging.path().join(&path);
         let attempt = async || fetch(client, id, file, &target).await;
-        retried(patience, attempt).await.with_context(|| format!("failed to fetch `{}`", file.path))?;
+        retried(patience, attempt)
+            .await
+            .with_context(|| format!("failed to fetch `{}`", file.path))?;
         files.push(path);
     }
-    let moved = if there { move_each(staging.path(), folder, &files) } else { move_whole(staging, folder) };
+    let moved = if there {
+        move_each(staging.path(), folder, &files)
+    } else {
+        move_whole(staging, folder)
+    };
     moved.with_context(|| format!("failed to write `{}`", folder.display()))?;
     Ok(files)
 }
 
 fn parent(folder: &Path) -> &Path {
-    folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// The path, if it stays where it belongs: a server must not choose where we write.
 fn inside(path: &str) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(path);
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    anyhow::ensure!(plain && path.file_name().is_some(), "the server names a result `{}`, which is no path inside a folder", path.display());
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    anyhow::ensure!(
+        plain && path.file_name().is_some(),
+        "the server names a result `{}`, which is no path inside a folder",
+        path.display()
+    );
     Ok(path)
 }
 
 /// Like [`Patience::ask`], for questions whose answer also needs our own disk.
-async fn retried(patience: Patience, attempt: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn retried(
+    patience: Patience,
+    attempt: impl AsyncFn() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let ours = std::cell::Cell::new(None);
     let question = async || match attempt().await {
         Ok(()) => Ok(()),
@@ -96,12 +139,19 @@ async fn fetch(client: &Client, id: &str, file: &FileEntry, target: &Path) -> an
     let mut chunks = answer.bytes_stream();
     let mut length: u64 = 0;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|source| ClientError::Lost { url: client.address().to_owned(), source })?;
+        let chunk = chunk.map_err(|source| ClientError::Lost {
+            url: client.address().to_owned(),
+            source,
+        })?;
         written.write_all(&chunk).await?;
         length += chunk.len() as u64;
     }
     written.sync_all().await?;
-    anyhow::ensure!(file.size.is_none_or(|size| size == length), "it has {length} bytes instead of {}", file.size.unwrap_or_default());
+    anyhow::ensure!(
+        file.size.is_none_or(|size| size == length),
+        "it has {length} bytes instead of {}",
+        file.size.unwrap_or_default()
+    );
     Ok(())
 }
 
@@ -145,7 +195,13 @@ mod tests {
         fs::write(folder.path().join("mine.txt"), "mine").unwrap();
         fs::write(staging.path().join("hits.tsv"), "new").unwrap();
         move_each(staging.path(), folder.path(), &[PathBuf::from("hits.tsv")]).unwrap();
-        assert_eq!(fs::read_to_string(folder.path().join("hits.tsv")).unwrap(), "new");
-        assert_eq!(fs::read_to_string(folder.path().join("mine.txt")).unwrap(), "mine");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("hits.tsv")).unwrap(),
+            "new"
+        );
+        assert_eq!(
+            fs::read_to_string(folder.path().join("mine.txt")).unwrap(),
+            "mine"
+        );
     }
 }

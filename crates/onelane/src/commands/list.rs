@@ -29,9 +29,23 @@ pub(crate) struct Options {
 
 impl Options {
     fn filter(&self) -> Vec<(String, String)> {
-        let pairs = |key: &'static str, values: &[String]| values.iter().map(move |value| (key.to_owned(), value.clone())).collect::<Vec<_>>();
-        let mut filter = [pairs("state", &self.state), pairs("tool", &self.tool), pairs("tag", &self.tag)].concat();
-        filter.extend(self.name.iter().map(|name| ("name".to_owned(), name.clone())));
+        let pairs = |key: &'static str, values: &[String]| {
+            values
+                .iter()
+                .map(move |value| (key.to_owned(), value.clone()))
+                .collect::<Vec<_>>()
+        };
+        let mut filter = [
+            pairs("state", &self.state),
+            pairs("tool", &self.tool),
+            pairs("tag", &self.tag),
+        ]
+        .concat();
+        filter.extend(
+            self.name
+                .iter()
+                .map(|name| ("name".to_owned(), name.clone())),
+        );
         filter
     }
 }
@@ -42,7 +56,10 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
     let mut cursor: Option<String> = None;
     while raw.len() < options.limit {
         let mut filter = options.filter();
-        filter.push(("limit".to_owned(), (options.limit - raw.len()).min(PAGE).to_string()));
+        filter.push((
+            "limit".to_owned(),
+            (options.limit - raw.len()).min(PAGE).to_string(),
+        ));
         filter.extend(cursor.take().map(|cursor| ("cursor".to_owned(), cursor)));
         let page = context.client.jobs(&filter).await?;
         rows.extend(page.jobs.iter().map(row));
@@ -53,7 +70,9 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         }
     }
     if context.output.json {
-        context.output.document(&serde_json::json!({ "jobs": raw }))?;
+        context
+            .output
+            .document(&serde_json::json!({ "jobs": raw }))?;
     } else {
         context.output.table(&rows)?;
     }
@@ -61,12 +80,27 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
 }
 
 pub(super) fn header() -> Vec<String> {
-    ["ID", "STATE", "TOOL", "CREATED", "SECONDS", "NAME"].map(str::to_owned).to_vec()
+    ["ID", "STATE", "TOOL", "CREATED", "SECONDS", "NAME"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 pub(super) fn row(job: &JobView) -> Vec<String> {
-    let state = if job.stuck { format!("{} (stuck)", job.state) } else { job.state.clone() };
-    let seconds = job.seconds().map_or_else(String::new, |seconds| format!("{seconds:.1}"));
+    let state = if job.stuck {
+        format!("{} (stuck)", job.state)
+    } else {
+        job.state.clone()
+    };
+    let seconds = job
+        .seconds()
+        .map_or_else(String::new, |seconds| format!("{seconds:.1}"));
     let name = harmless(job.name.as_deref().unwrap_or_default());
-    vec![job.short_id().to_owned(), state, job.tool.clone(), job.created_at.clone(), seconds, name]
+    vec![
+        job.short_id().to_owned(),
+        state,
+        job.tool.clone(),
+        job.created_at.clone(),
+        seconds,
+        name,
+    ]
 }

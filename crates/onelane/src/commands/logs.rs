@@ -27,11 +27,18 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
     let patience = options.retry.patience();
     let mut shown = 0;
     loop {
-        let answer = patience.ask(|_| (), async || context.client.log(&id, stream, options.follow).await).await?;
+        let answer = patience
+            .ask(
+                |_| (),
+                async || context.client.log(&id, stream, options.follow).await,
+            )
+            .await?;
         let before = shown;
         match copy(context, answer, &mut shown).await? {
             Ok(()) => return Ok(Exit::Done),
-            Err(error) if options.follow && error.is_passing() => context.output.note("lost the connection; asking again")?,
+            Err(error) if options.follow && error.is_passing() => {
+                context.output.note("lost the connection; asking again")?;
+            }
             Err(error) => return Err(error.into()),
         }
         if shown == before {
@@ -41,16 +48,25 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
 }
 
 /// Prints what comes after the bytes that were `shown` already. The outer error is the terminal's, the inner the network's.
-async fn copy(context: &Context, answer: reqwest::Response, shown: &mut u64) -> std::io::Result<Result<()>> {
+async fn copy(
+    context: &Context,
+    answer: reqwest::Response,
+    shown: &mut u64,
+) -> std::io::Result<Result<()>> {
     let url = context.client.address().to_owned();
-    let mut chunks = answer.bytes_stream().map_err(|source| ClientError::Lost { url: url.clone(), source });
+    let mut chunks = answer.bytes_stream().map_err(|source| ClientError::Lost {
+        url: url.clone(),
+        source,
+    });
     let mut seen: u64 = 0;
     while let Some(chunk) = chunks.next().await {
         let chunk = match chunk {
             Ok(chunk) => chunk,
             Err(error) => return Ok(Err(error)),
         };
-        let skip = usize::try_from(shown.saturating_sub(seen)).unwrap_or(usize::MAX).min(chunk.len());
+        let skip = usize::try_from(shown.saturating_sub(seen))
+            .unwrap_or(usize::MAX)
+            .min(chunk.len());
         seen += chunk.len() as u64;
         context.output.raw(&chunk[skip..])?;
         *shown = (*shown).max(seen);

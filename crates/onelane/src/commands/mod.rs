@@ -38,7 +38,9 @@ pub(crate) fn exit_of(job: &JobView) -> Exit {
 
 /// A duration as people type it: `90`, `90s`, `10m`, `2h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor: u64 = match unit {
         "" | "s" => 1,
@@ -46,8 +48,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err(format!("`{unit}` is not a unit: use s, m or h")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration such as 90s, 10m or 2h"))?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| format!("`{text}` is too long"))
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a duration such as 90s, 10m or 2h"))?;
+    number
+        .checked_mul(factor)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("`{text}` is too long"))
 }
 
 /// `--retry-for`, shared by the commands that wait.
@@ -72,9 +79,17 @@ mod tests {
     #[test]
     fn durations_are_read_as_people_type_them() {
         assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
-        for text in ["", "m", "-1", "1d", "1.5h", "99999999999999999999h", "9999999999999999999h"] {
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
+        for text in [
+            "",
+            "m",
+            "-1",
+            "1d",
+            "1.5h",
+            "99999999999999999999h",
+            "9999999999999999999h",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

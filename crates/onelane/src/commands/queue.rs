@@ -29,13 +29,21 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         return Ok(Exit::Done);
     }
     let paused = if queue.paused { ", paused" } else { "" };
-    context.output.line(&format!("{} running, {} queued{paused}", queue.running, queue.queued))?;
-    context.output.table(&queue.jobs.iter().map(placed).collect::<Vec<_>>())?;
+    context.output.line(&format!(
+        "{} running, {} queued{paused}",
+        queue.running, queue.queued
+    ))?;
+    context
+        .output
+        .table(&queue.jobs.iter().map(placed).collect::<Vec<_>>())?;
     Ok(Exit::Done)
 }
 
 fn placed(job: &JobView) -> Vec<String> {
-    let mut cells = vec![job.position.map_or_else(|| "-".to_owned(), |position| position.to_string())];
+    let mut cells = vec![
+        job.position
+            .map_or_else(|| "-".to_owned(), |position| position.to_string()),
+    ];
     cells.extend(row(job));
     cells.push(crate::progress::describe(job));
     cells

@@ -36,7 +36,10 @@ pub(crate) async fn run(context: &Context, mut options: Options) -> anyhow::Resu
     let submission = options.job.submission(&context.client).await?;
     let whole = async {
         let job = submit(context, &submission, patience).await?;
-        context.output.note(&format!("job {} (take it up again with --key {key})", job.id))?;
+        context.output.note(&format!(
+            "job {} (take it up again with --key {key})",
+            job.id
+        ))?;
         finish(context, &job.id, &options.output, patience).await
     };
     tokio::select! {
@@ -50,25 +53,40 @@ pub(crate) async fn run(context: &Context, mut options: Options) -> anyhow::Resu
 
 /// Submits. Nobody there at the first word is most likely a wrong address and said at once; whatever goes wrong
 /// later is waited out, for the key makes sending it again harmless.
-async fn submit(context: &Context, submission: &Submission, patience: Patience) -> anyhow::Result<Seen<JobView>> {
+async fn submit(
+    context: &Context,
+    submission: &Submission,
+    patience: Patience,
+) -> anyhow::Result<Seen<JobView>> {
     let first = context.client.submit(submission).await;
     match first {
         Err(error) if error.is_passing() && !matches!(error, ClientError::NoServer { .. }) => {
             context.output.note(&format!("{error}; trying again"))?;
-            Ok(patience.ask(|_| (), async || context.client.submit(submission).await).await?)
+            Ok(patience
+                .ask(|_| (), async || context.client.submit(submission).await)
+                .await?)
         }
         answer => Ok(answer?),
     }
 }
 
-async fn finish(context: &Context, id: &str, folder: &std::path::Path, patience: Patience) -> anyhow::Result<Exit> {
+async fn finish(
+    context: &Context,
+    id: &str,
+    folder: &std::path::Path,
+    patience: Patience,
+) -> anyhow::Result<Exit> {
     let (client, output) = (&context.client, context.output);
     let job = until_end(client, id, patience, output).await?;
     output.note(&format!("{} {}", job.short_id(), describe(&job)))?;
     match job.state.as_str() {
         "succeeded" => {
             let files = fetch_all(client, &job.id, folder, patience).await?;
-            output.note(&format!("{} in {}", counted(files.len(), "file"), folder.display()))?;
+            output.note(&format!(
+                "{} in {}",
+                counted(files.len(), "file"),
+                folder.display()
+            ))?;
         }
         "failed" => show_stderr(client, &job, output).await?,
         _ => {}
@@ -80,7 +98,11 @@ async fn finish(context: &Context, id: &str, folder: &std::path::Path, patience:
 }
 
 fn counted(number: usize, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+    if number == 1 {
+        format!("1 {word}")
+    } else {
+        format!("{number} {word}s")
+    }
 }
 
 /// Cancels the job. The answer to the submission may not have come yet: the same key finds the job, and if it never
@@ -96,9 +118,15 @@ async fn abandon(context: &Context, submission: &Submission) -> anyhow::Result<(
         () = again => return Ok(()),
     };
     match outcome {
-        Ok(Ok(job)) => context.output.note(&format!("interrupted: job {} is {}", job.id, job.state))?,
-        Ok(Err(error)) => context.output.note(&format!("interrupted, but the job could not be cancelled: {error}"))?,
-        Err(_) => context.output.note("interrupted, but the server did not answer: the job may still run")?,
+        Ok(Ok(job)) => context
+            .output
+            .note(&format!("interrupted: job {} is {}", job.id, job.state))?,
+        Ok(Err(error)) => context.output.note(&format!(
+            "interrupted, but the job could not be cancelled: {error}"
+        ))?,
+        Err(_) => context
+            .output
+            .note("interrupted, but the server did not answer: the job may still run")?,
     }
     Ok(())
 }

@@ -33,19 +33,37 @@ pub(crate) struct JobOptions {
 impl JobOptions {
     /// Ready to be sent, as often as need be.
     pub(crate) async fn submission(self, client: &Client) -> anyhow::Result<Submission> {
-        if self.params.iter().filter(|param| param.given == crate::client::Given::Stdin).count() > 1 {
+        if self
+            .params
+            .iter()
+            .filter(|param| param.given == crate::client::Given::Stdin)
+            .count()
+            > 1
+        {
             anyhow::bail!("standard input can fill only one parameter");
         }
         let mut options: Vec<(String, String)> = Vec::new();
         options.extend(self.name.map(|name| ("name".to_owned(), name)));
-        options.extend(self.priority.map(|priority| ("priority".to_owned(), priority.to_string())));
+        options.extend(
+            self.priority
+                .map(|priority| ("priority".to_owned(), priority.to_string())),
+        );
         options.extend(self.tag.into_iter().map(|tag| ("tag".to_owned(), tag)));
         for id in &self.after {
             // `last` is another job once this one is there: fixed before anything is sent.
             options.push(("after".to_owned(), client.job(id).await?.view.id));
         }
-        let params = self.params.into_iter().map(Param::settled).collect::<Result<_, _>>()?;
-        Ok(Submission { tool: self.tool, params, options, key: self.key })
+        let params = self
+            .params
+            .into_iter()
+            .map(Param::settled)
+            .collect::<Result<_, _>>()?;
+        Ok(Submission {
+            tool: self.tool,
+            params,
+            options,
+            key: self.key,
+        })
     }
 }
 
@@ -75,5 +93,9 @@ pub(crate) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     if output.json {
         output.document(&job.raw)?;
     }
-    Ok(if options.wait { exit_of(&job) } else { Exit::Done })
+    Ok(if options.wait {
+        exit_of(&job)
+    } else {
+        Exit::Done
+    })
 }

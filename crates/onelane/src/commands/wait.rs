@@ -21,12 +21,20 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
     }
     let mut exit = Exit::Done;
     for id in ids {
-        let job = until_end(&context.client, &id, options.retry.patience(), context.output).await?;
+        let job = until_end(
+            &context.client,
+            &id,
+            options.retry.patience(),
+            context.output,
+        )
+        .await?;
         exit = exit.worse(exit_of(&job));
         if context.output.json {
             context.output.document(&job.raw)?;
         } else {
-            context.output.line(&format!("{} {}", job.id, describe(&job)))?;
+            context
+                .output
+                .line(&format!("{} {}", job.id, describe(&job)))?;
         }
     }
     Ok(exit)

@@ -36,28 +36,60 @@ pub(super) struct Verdict {
 }
 
 /// All checks.
-pub(super) fn judge(jobs: &[JobView], acknowledged: &[String], restart: Option<&Restart>, samples: &[&Samples]) -> Vec<Verdict> {
+pub(super) fn judge(
+    jobs: &[JobView],
+    acknowledged: &[String],
+    restart: Option<&Restart>,
+    samples: &[&Samples],
+) -> Vec<Verdict> {
     vec![
-        Verdict { name: "nothing acknowledged was lost", outcome: nothing_lost(jobs, acknowledged) },
-        Verdict { name: "every job succeeded, once", outcome: each_once(jobs) },
-        Verdict { name: "never two at once", outcome: one_by_one(jobs) },
-        Verdict { name: "the job outlived its server", outcome: outlived(jobs, restart) },
-        Verdict { name: "there was work enough", outcome: enough_work(jobs) },
-        Verdict { name: "the server always answered", outcome: answered(samples) },
+        Verdict {
+            name: "nothing acknowledged was lost",
+            outcome: nothing_lost(jobs, acknowledged),
+        },
+        Verdict {
+            name: "every job succeeded, once",
+            outcome: each_once(jobs),
+        },
+        Verdict {
+            name: "never two at once",
+            outcome: one_by_one(jobs),
+        },
+        Verdict {
+            name: "the job outlived its server",
+            outcome: outlived(jobs, restart),
+        },
+        Verdict {
+            name: "there was work enough",
+            outcome: enough_work(jobs),
+        },
+        Verdict {
+            name: "the server always answered",
+            outcome: answered(samples),
+        },
     ]
 }
 
 fn nothing_lost(jobs: &[JobView], acknowledged: &[String]) -> Result<String, String> {
-    match acknowledged.iter().find(|id| !jobs.iter().any(|job| job.id == **id)) {
+    match acknowledged
+        .iter()
+        .find(|id| !jobs.iter().any(|job| job.id == **id))
+    {
         None => Ok(format!("all {} submissions are there", acknowledged.len())),
         Some(id) => Err(format!("job {id} is gone")),
     }
 }
 
 fn each_once(jobs: &[JobView]) -> Result<String, String> {
-    match jobs.iter().find(|job| job.state != "succeeded" || job.attempt != 1) {
+    match jobs
+        .iter()
+        .find(|job| job.state != "succeeded" || job.attempt != 1)
+    {
         None => Ok(format!("{} jobs", jobs.len())),
-        Some(job) => Err(format!("job {} is {} in attempt {}", job.id, job.state, job.attempt)),
+        Some(job) => Err(format!(
+            "job {} is {} in attempt {}",
+            job.id, job.state, job.attempt
+        )),
     }
 }
 
@@ -70,17 +102,28 @@ fn one_by_one(jobs: &[JobView]) -> Result<String, String> {
     spans.sort_unstable_by_key(|(start, end, _)| (*start, *end));
     match spans.windows(2).find(|pair| pair[1].0 < pair[0].1) {
         None => Ok("the recorded times don't overlap".to_owned()),
-        Some(pair) => Err(format!("job {} started before {} had ended", pair[1].2, pair[0].2)),
+        Some(pair) => Err(format!(
+            "job {} started before {} had ended",
+            pair[1].2, pair[0].2
+        )),
     }
 }
 
 fn span(job: &JobView) -> Option<(jiff::Timestamp, jiff::Timestamp, &str)> {
-    Some((job.started_at.as_ref()?.parse().ok()?, job.finished_at.as_ref()?.parse().ok()?, &job.id))
+    Some((
+        job.started_at.as_ref()?.parse().ok()?,
+        job.finished_at.as_ref()?.parse().ok()?,
+        &job.id,
+    ))
 }
 
 fn outlived(jobs: &[JobView], restart: Option<&Restart>) -> Result<String, String> {
-    let restart = restart.ok_or("the long job had ended before the server could be killed under it")?;
-    let job = jobs.iter().find(|job| job.id == restart.id).ok_or("the job is gone")?;
+    let restart =
+        restart.ok_or("the long job had ended before the server could be killed under it")?;
+    let job = jobs
+        .iter()
+        .find(|job| job.id == restart.id)
+        .ok_or("the job is gone")?;
     if !restart.went_on {
         return Err(format!("process {} ended with the server", restart.pid));
     }
@@ -90,13 +133,21 @@ fn outlived(jobs: &[JobView], restart: Option<&Restart>) -> Result<String, Strin
     if job.state != "succeeded" || job.attempt != 1 {
         return Err(format!("it is {} in attempt {}", job.state, job.attempt));
     }
-    let when = if restart.still_alive { "after the new server was up" } else { "before the new server was up, which took its result" };
+    let when = if restart.still_alive {
+        "after the new server was up"
+    } else {
+        "before the new server was up, which took its result"
+    };
     Ok(format!("process {} went on and ended {when}", restart.pid))
 }
 
 fn enough_work(jobs: &[JobView]) -> Result<String, String> {
     let seconds: f64 = jobs.iter().filter_map(JobView::seconds).sum();
-    if seconds >= WORK_SECONDS { Ok(format!("{seconds:.0} s")) } else { Err(format!("only {seconds:.1} s of {WORK_SECONDS:.0}")) }
+    if seconds >= WORK_SECONDS {
+        Ok(format!("{seconds:.0} s"))
+    } else {
+        Err(format!("only {seconds:.1} s of {WORK_SECONDS:.0}"))
+    }
 }
 
 fn answered(samples: &[&Samples]) -> Result<String, String> {
@@ -106,11 +157,22 @@ fn answered(samples: &[&Samples]) -> Result<String, String> {
     if samples.iter().any(|samples| samples.times.is_empty()) {
         return Err("it was never asked".to_owned());
     }
-    Ok(format!("{} times, no error", samples.iter().map(|samples| samples.times.len()).sum::<usize>()))
+    Ok(format!(
+        "{} times, no error",
+        samples
+            .iter()
+            .map(|samples| samples.times.len())
+            .sum::<usize>()
+    ))
 }
 
 /// Prints the verdicts; the exit code says whether all are good.
-pub(super) fn report(output: Output, verdicts: &[Verdict], asked: &Samples, sent: &Samples) -> anyhow::Result<Exit> {
+pub(super) fn report(
+    output: Output,
+    verdicts: &[Verdict],
+    asked: &Samples,
+    sent: &Samples,
+) -> anyhow::Result<Exit> {
     output.say("Checked from what the server recorded:")?;
     for verdict in verdicts {
         let (word, detail) = match &verdict.outcome {
@@ -122,12 +184,18 @@ pub(super) fn report(output: Output, verdicts: &[Verdict], asked: &Samples, sent
     if output.json {
         output.document(&summary(verdicts, asked, sent))?;
     }
-    Ok(if verdicts.iter().all(|verdict| verdict.outcome.is_ok()) { Exit::Done } else { Exit::CheckFailed })
+    Ok(if verdicts.iter().all(|verdict| verdict.outcome.is_ok()) {
+        Exit::Done
+    } else {
+        Exit::CheckFailed
+    })
 }
 
 fn summary(verdicts: &[Verdict], asked: &Samples, sent: &Samples) -> serde_json::Value {
     let times = |samples: &Samples| {
-        let seconds = samples.median_and_slowest().map(|(median, slowest)| (median.as_secs_f64(), slowest.as_secs_f64()));
+        let seconds = samples
+            .median_and_slowest()
+            .map(|(median, slowest)| (median.as_secs_f64(), slowest.as_secs_f64()));
         json!({ "count": samples.times.len(), "median_s": seconds.map(|times| times.0), "slowest_s": seconds.map(|times| times.1) })
     };
     let checks: Vec<_> = verdicts
@@ -140,18 +208,51 @@ fn summary(verdicts: &[Verdict], asked: &Samples, sent: &Samples) -> serde_json:
 /// The best rows of `hits.tsv`, by score, as lines for a person.
 pub(super) fn best_hits(table: &str, number: usize) -> Vec<String> {
     let mut lines = table.lines().filter(|line| !line.is_empty());
-    let header: Vec<&str> = lines.next().unwrap_or_default().trim_start_matches('#').trim().split('\t').collect();
-    let columns: HashMap<&str, usize> = header.iter().enumerate().map(|(index, name)| (*name, index)).collect();
-    let cell = |row: &[&str], name: &str| columns.get(name).and_then(|index| row.get(*index)).map(|cell| (*cell).to_owned());
-    let score = |row: &[&str]| cell(row, "score").and_then(|score| score.parse::<f64>().ok()).unwrap_or(0.0);
+    let header: Vec<&str> = lines
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches('#')
+        .trim()
+        .split('\t')
+        .collect();
+    let columns: HashMap<&str, usize> = header
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (*name, index))
+        .collect();
+    let cell = |row: &[&str], name: &str| {
+        columns
+            .get(name)
+            .and_then(|index| row.get(*index))
+            .map(|cell| (*cell).to_owned())
+    };
+    let score = |row: &[&str]| {
+        cell(row, "score")
+            .and_then(|score| score.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     let mut rows: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
     rows.sort_by(|a, b| score(b).total_cmp(&score(a)));
     let line = |row: &Vec<&str>| {
-        let description: String = cell(row, "description").unwrap_or_default().chars().take(60).collect();
-        format!("{:>6}  {:<28} {description}", cell(row, "score").unwrap_or_default(), cell(row, "subject").unwrap_or_default()).trim_end().to_owned()
+        let description: String = cell(row, "description")
+            .unwrap_or_default()
+            .chars()
+            .take(60)
+            .collect();
+        format!(
+            "{:>6}  {:<28} {description}",
+            cell(row, "score").unwrap_or_default(),
+            cell(row, "subject").unwrap_or_default()
+        )
+        .trim_end()
+        .to_owned()
     };
     let best: Vec<String> = rows.iter().take(number).map(line).collect();
-    if best.is_empty() { vec!["none".to_owned()] } else { best }
+    if best.is_empty() {
+        vec!["none".to_owned()]
+    } else {
+        best
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +275,10 @@ mod tests {
 
     #[test]
     fn a_second_attempt_or_a_lost_job_fails() {
-        let jobs = [JobView { attempt: 2, ..job("a", 1, 2) }];
+        let jobs = [JobView {
+            attempt: 2,
+            ..job("a", 1, 2)
+        }];
         assert!(each_once(&jobs).is_err());
         assert!(nothing_lost(&jobs, &["b".to_owned()]).is_err());
     }

@@ -19,7 +19,7 @@ use crate::output::Output;
 use server::DemoServer;
 
 /// A demonstration that takes longer is stuck, whatever the machine.
-const WHOLE_WITHIN: Duration = Duration::from_secs(15 * 60);
+const WHOLE_WITHIN: Duration = Duration::from_mins(15);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -33,10 +33,17 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(output: Output, options: &Options) -> anyhow::Result<Exit> {
     let queries = queries(options)?;
-    let folder = tempfile::Builder::new().prefix("onelane-demo-").tempdir().context("failed to make a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("onelane-demo-")
+        .tempdir()
+        .context("failed to make a temporary folder")?;
     output.say("Starting a server of its own, with a temporary data folder.")?;
     let mut server = DemoServer::start(folder.path(), "127.0.0.1:0").await?;
-    output.say(&format!("It listens on http://{} (process {}).", server.address(), server.pid()))?;
+    output.say(&format!(
+        "It listens on http://{} (process {}).",
+        server.address(),
+        server.pid()
+    ))?;
     let outcome = tokio::select! {
         outcome = timeout(WHOLE_WITHIN, show::run(output, &queries, &mut server)) => outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the demonstration took too long"))),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
@@ -45,20 +52,28 @@ pub(crate) async fn run(output: Output, options: &Options) -> anyhow::Result<Exi
         leave_up(output, server, folder)?;
     } else {
         server.put_away().await;
-        folder.close().context("failed to remove the temporary folder")?;
+        folder
+            .close()
+            .context("failed to remove the temporary folder")?;
     }
     outcome
 }
 
 fn queries(options: &Options) -> anyhow::Result<Vec<plan::Query>> {
-    let Some(path) = &options.queries else { return plan::read_queries(onelane_search::SAMPLE_QUERIES) };
-    let bytes = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    let Some(path) = &options.queries else {
+        return plan::read_queries(onelane_search::SAMPLE_QUERIES);
+    };
+    let bytes =
+        std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
     plan::read_queries(&bytes).with_context(|| format!("in `{}`", path.display()))
 }
 
 fn leave_up(output: Output, server: DemoServer, folder: tempfile::TempDir) -> anyhow::Result<()> {
     let (address, pid) = (server.address().to_owned(), server.pid());
     server.leave_up();
-    output.say(&format!("The server stays up at http://{address} (end it with: kill {pid}); its data is in {}.", folder.keep().display()))?;
+    output.say(&format!(
+        "The server stays up at http://{address} (end it with: kill {pid}); its data is in {}.",
+        folder.keep().display()
+    ))?;
     Ok(())
 }

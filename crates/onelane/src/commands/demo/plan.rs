@@ -29,7 +29,10 @@ impl Query {
     }
 
     /// What the work grows with.
-    #[expect(clippy::cast_precision_loss, reason = "sequences are far shorter than 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sequences are far shorter than 2^52"
+    )]
     pub(super) fn residues(&self) -> f64 {
         self.sequence.len() as f64
     }
@@ -44,7 +47,13 @@ impl Query {
         let mut text = String::new();
         for copy in 1..=number {
             // Writing into a String can't fail.
-            if writeln!(text, ">{}.r{round}c{copy} {}\n{}", self.id, self.description, self.sequence).is_err() {
+            if writeln!(
+                text,
+                ">{}.r{round}c{copy} {}\n{}",
+                self.id, self.description, self.sequence
+            )
+            .is_err()
+            {
                 break;
             }
         }
@@ -64,8 +73,14 @@ pub(super) fn read_queries(bytes: &[u8]) -> anyhow::Result<Vec<Query>> {
     let mut queries: Vec<Query> = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(header) = line.strip_prefix('>') {
-            let (id, description) = header.split_once(char::is_whitespace).unwrap_or((header, ""));
-            queries.push(Query { id: id.to_owned(), description: description.to_owned(), sequence: String::new() });
+            let (id, description) = header
+                .split_once(char::is_whitespace)
+                .unwrap_or((header, ""));
+            queries.push(Query {
+                id: id.to_owned(),
+                description: description.to_owned(),
+                sequence: String::new(),
+            });
         } else if let Some(query) = queries.last_mut() {
             query.sequence.push_str(line);
         } else {
@@ -77,14 +92,23 @@ pub(super) fn read_queries(bytes: &[u8]) -> anyhow::Result<Vec<Query>> {
 }
 
 /// How many copies of a query make a job of about so many seconds.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a small range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to a small range"
+)]
 pub(super) fn copies_for(seconds: f64, seconds_per_residue: f64, query: &Query) -> usize {
     let one = (seconds_per_residue * query.residues()).max(1e-4);
     ((seconds / one).ceil() as usize).clamp(1, MAX_COPIES)
 }
 
 /// How many rounds of all queries fill the rest of the work.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "clamped to a small range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "clamped to a small range"
+)]
 pub(super) fn rounds_for(missing_seconds: f64, queries: usize) -> usize {
     let round = JOB_SECONDS * queries.max(1) as f64;
     ((missing_seconds / round).ceil() as usize).clamp(1, 50)
@@ -97,9 +121,19 @@ mod tests {
     #[test]
     fn records_are_cut_and_copied_under_ids_of_their_own() {
         let queries = read_queries(b">sp|P1|AAA one\nMK\nLV\n\n>b\nGG\n").unwrap();
-        assert_eq!((queries.len(), queries[0].short(), queries[0].sequence.as_str()), (2, "AAA", "MKLV"));
+        assert_eq!(
+            (
+                queries.len(),
+                queries[0].short(),
+                queries[0].sequence.as_str()
+            ),
+            (2, "AAA", "MKLV")
+        );
         let text = String::from_utf8(queries[0].copies(2, 3)).unwrap();
-        assert_eq!(text, ">sp|P1|AAA.r3c1 one\nMKLV\n>sp|P1|AAA.r3c2 one\nMKLV\n");
+        assert_eq!(
+            text,
+            ">sp|P1|AAA.r3c1 one\nMKLV\n>sp|P1|AAA.r3c2 one\nMKLV\n"
+        );
     }
 
     #[test]

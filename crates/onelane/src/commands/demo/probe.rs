@@ -68,7 +68,12 @@ impl Samples {
     pub(super) fn summary(&self) -> String {
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         match self.median_and_slowest() {
-            Some((median, slowest)) => format!("{} times, median {:.1} ms, slowest {:.1} ms", self.times.len(), millis(median), millis(slowest)),
+            Some((median, slowest)) => format!(
+                "{} times, median {:.1} ms, slowest {:.1} ms",
+                self.times.len(),
+                millis(median),
+                millis(slowest)
+            ),
             None => "never".to_owned(),
         }
     }
@@ -87,7 +92,11 @@ impl Probe {
         let gate = Arc::new(Gate::default());
         let asker = tokio::spawn(ask(client.clone(), Arc::clone(&gate)));
         let submitter = tokio::spawn(submit(client.clone(), query.clone(), Arc::clone(&gate)));
-        Self { gate, asker, submitter }
+        Self {
+            gate,
+            asker,
+            submitter,
+        }
     }
 
     /// To announce a restart.
@@ -113,7 +122,7 @@ impl Drop for Probe {
 async fn ask(client: Client, gate: Arc<Gate>) -> Samples {
     let mut samples = Samples::default();
     while !gate.is_over() {
-        let question = async || client.backlog().await.map(|_| None);
+        let question = async { client.backlog().await.map(|_| None) };
         sample(&gate, &mut samples, question).await;
         sleep(ASK_EVERY).await;
     }
@@ -126,17 +135,26 @@ async fn submit(client: Client, query: Query, gate: Arc<Gate>) -> Samples {
     while !gate.is_over() {
         number += 1;
         let submission = search(&format!("probe {number}"), query.tiny(number));
-        let question = async || client.submit(&submission).await.map(|job| Some(job.view.id));
+        let question = async {
+            client
+                .submit(&submission)
+                .await
+                .map(|job| Some(job.view.id))
+        };
         sample(&gate, &mut samples, question).await;
         sleep(SUBMIT_EVERY).await;
     }
     samples
 }
 
-async fn sample(gate: &Gate, samples: &mut Samples, question: impl AsyncFn() -> crate::client::Result<Option<String>>) {
+async fn sample(
+    gate: &Gate,
+    samples: &mut Samples,
+    question: impl Future<Output = crate::client::Result<Option<String>>>,
+) {
     let Some(before) = gate.epoch() else { return };
     let asked = Instant::now();
-    let answer = question().await;
+    let answer = question.await;
     let took = asked.elapsed();
     let counts = gate.epoch() == Some(before);
     match answer {
@@ -159,18 +177,28 @@ mod tests {
     #[test]
     fn median_and_slowest_are_of_all_samples() {
         let times = [5, 1, 9, 3, 7].map(Duration::from_millis).to_vec();
-        let samples = Samples { times, ..Samples::default() };
-        assert_eq!(samples.median_and_slowest(), Some((Duration::from_millis(5), Duration::from_millis(9))));
+        let samples = Samples {
+            times,
+            ..Samples::default()
+        };
+        assert_eq!(
+            samples.median_and_slowest(),
+            Some((Duration::from_millis(5), Duration::from_millis(9)))
+        );
     }
 
     #[tokio::test]
     async fn what_touches_the_restart_is_left_out() {
         let (gate, mut samples) = (Gate::default(), Samples::default());
-        sample(&gate, &mut samples, async || { gate.close(); Ok(Some("job".to_owned())) }).await;
-        sample(&gate, &mut samples, async || Ok(None)).await;
+        sample(&gate, &mut samples, async {
+            gate.close();
+            Ok(Some("job".to_owned()))
+        })
+        .await;
+        sample(&gate, &mut samples, async { Ok(None) }).await;
         assert_eq!((samples.times.len(), samples.ids.len()), (0, 1));
         gate.open();
-        sample(&gate, &mut samples, async || Ok(None)).await;
+        sample(&gate, &mut samples, async { Ok(None) }).await;
         assert_eq!(samples.times.len(), 1);
     }
 }

@@ -23,7 +23,10 @@ struct Bars {
 impl Screen {
     /// An empty one.
     pub(super) fn new(output: Output) -> Self {
-        Self { output, bars: output.bars.then(Bars::new) }
+        Self {
+            output,
+            bars: output.bars.then(Bars::new),
+        }
     }
 
     /// There are so many more jobs to come.
@@ -38,18 +41,29 @@ impl Screen {
         if let Some(bars) = &self.bars {
             bars.backlog.set_message(format!("backlog {backlog}"));
             bars.job.set_position(steps(job.fraction()));
-            bars.job.set_message(format!("{} {}", job.name.as_deref().unwrap_or_default(), describe(job)));
+            bars.job.set_message(format!(
+                "{} {}",
+                job.name.as_deref().unwrap_or_default(),
+                describe(job)
+            ));
             bars.job.tick();
         }
     }
 
     /// A job has ended.
     pub(super) fn ended(&self, job: &JobView, backlog: u64) -> io::Result<()> {
-        let seconds = job.seconds().map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.2}"));
+        let seconds = job
+            .seconds()
+            .map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.2}"));
         if let Some(bars) = &self.bars {
             bars.backlog.inc(1);
         }
-        self.say(&format!("  {:<10} {:>6} s  {} (backlog {backlog})", job.state, seconds, job.name.as_deref().unwrap_or_default()))
+        self.say(&format!(
+            "  {:<10} {:>6} s  {} (backlog {backlog})",
+            job.state,
+            seconds,
+            job.name.as_deref().unwrap_or_default()
+        ))
     }
 
     /// A line above the bars.

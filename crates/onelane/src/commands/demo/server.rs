@@ -30,9 +30,19 @@ impl DemoServer {
     pub(super) async fn start(folder: &Path, listen: &str) -> anyhow::Result<Self> {
         let seen = fs::metadata(log_path(folder)).map_or(0, |log| log.len());
         let child = spawn(folder, listen)?;
-        let mut server = Self { child, folder: folder.to_owned(), address: listen.to_owned(), stays: false };
+        let mut server = Self {
+            child,
+            folder: folder.to_owned(),
+            address: listen.to_owned(),
+            stays: false,
+        };
         let address = timeout(START_WITHIN, server.announced(seen)).await;
-        server.address = address.unwrap_or_else(|_| Err(anyhow::anyhow!("the server did not start in time:\n{}", server.said(seen))))?;
+        server.address = address.unwrap_or_else(|_| {
+            Err(anyhow::anyhow!(
+                "the server did not start in time:\n{}",
+                server.said(seen)
+            ))
+        })?;
         Ok(server)
     }
 
@@ -68,7 +78,12 @@ impl DemoServer {
     /// The supervisor of a job's first attempt, as its folder has it.
     pub(super) fn shim_of(&self, id: &str) -> Option<Shim> {
         let shard = id.get(id.len().checked_sub(2)?..)?;
-        let path = self.folder.join("data/jobs").join(shard).join(id).join("attempts/1/shim.json");
+        let path = self
+            .folder
+            .join("data/jobs")
+            .join(shard)
+            .join(id)
+            .join("attempts/1/shim.json");
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
@@ -95,7 +110,9 @@ impl DemoServer {
     }
 
     async fn stop(&mut self) {
-        drop(kill_process(Pid::from_child(&self.child), Signal::TERM));
+        if kill_process(Pid::from_child(&self.child), Signal::TERM).is_err() {
+            return;
+        }
         let ended = async {
             while self.is_alive() {
                 sleep(LOOK_EVERY).await;
@@ -139,20 +156,39 @@ fn log_path(folder: &Path) -> PathBuf {
 }
 
 fn spawn(folder: &Path, listen: &str) -> anyhow::Result<Child> {
-    let log: File = OpenOptions::new().create(true).append(true).open(log_path(folder)).context("failed to open the server's log")?;
-    let mut command = Command::new(std::env::current_exe().context("failed to find this program's file")?);
-    command.args(["serve", "--listen", listen, "--data"]).arg(folder.join("data"));
+    let log: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_path(folder))
+        .context("failed to open the server's log")?;
+    let mut command =
+        Command::new(std::env::current_exe().context("failed to find this program's file")?);
+    command
+        .args(["serve", "--listen", listen, "--data"])
+        .arg(folder.join("data"));
     // A tools file of the user's, in the current folder or named by the environment, is none of the demonstration's.
-    command.current_dir(folder).env_remove("ONELANE_CONFIG").env_remove("ONELANE_DATA").env_remove("ONELANE_LISTEN");
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command
+        .current_dir(folder)
+        .env_remove("ONELANE_CONFIG")
+        .env_remove("ONELANE_DATA")
+        .env_remove("ONELANE_LISTEN");
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     // Its own group: Ctrl-C is for the demonstration, which then puts the server away in good order.
-    command.process_group(0).spawn().context("failed to start the server")
+    command
+        .process_group(0)
+        .spawn()
+        .context("failed to start the server")
 }
 
 /// The address in a whole line `… listening on http://ADDRESS`.
 fn announced_in(text: &str) -> Option<String> {
     let whole = &text[..=text.rfind('\n')?];
-    let line = whole.lines().find_map(|line| line.split_once("listening on http://"))?;
+    let line = whole
+        .lines()
+        .find_map(|line| line.split_once("listening on http://"))?;
     line.1.split_whitespace().next().map(str::to_owned)
 }
 
@@ -163,7 +199,11 @@ async fn end_jobs(client: &Client) -> anyhow::Result<()> {
         if queue.running == 0 {
             return Ok(());
         }
-        for job in queue.jobs.iter().filter(|job| matches!(job.state.as_str(), "starting" | "running")) {
+        for job in queue
+            .jobs
+            .iter()
+            .filter(|job| matches!(job.state.as_str(), "starting" | "running"))
+        {
             client.cancel(&job.id).await?;
         }
         sleep(Duration::from_millis(100)).await;
@@ -183,8 +223,11 @@ impl Shim {
     pub(super) fn is_alive(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         // The program's name, in parentheses, may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
-        fields.first().is_some_and(|state| *state != "Z") && fields.get(19).and_then(|start| start.parse().ok()) == Some(self.start_time)
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
+        fields.first().is_some_and(|state| *state != "Z")
+            && fields.get(19).and_then(|start| start.parse().ok()) == Some(self.start_time)
     }
 }
 
@@ -194,16 +237,39 @@ mod tests {
 
     #[test]
     fn the_address_is_read_from_a_whole_line_only() {
-        assert_eq!(announced_in("onelane listening on http://127.0.0.1:4"), None);
-        assert_eq!(announced_in("x\nonelane listening on http://127.0.0.1:4711\ndata in /x\n").as_deref(), Some("127.0.0.1:4711"));
+        assert_eq!(
+            announced_in("onelane listening on http://127.0.0.1:4"),
+            None
+        );
+        assert_eq!(
+            announced_in("x\nonelane listening on http://127.0.0.1:4711\ndata in /x\n").as_deref(),
+            Some("127.0.0.1:4711")
+        );
     }
 
     #[test]
     fn a_process_is_known_by_its_number_and_start() {
         let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let start_time = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
-        let this = Shim { pid: std::process::id(), start_time };
+        let start_time = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .nth(19)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let this = Shim {
+            pid: std::process::id(),
+            start_time,
+        };
         assert!(this.is_alive());
-        assert!(!Shim { start_time: start_time + 1, ..this }.is_alive());
+        assert!(
+            !Shim {
+                start_time: start_time + 1,
+                ..this
+            }
+            .is_alive()
+        );
     }
 }

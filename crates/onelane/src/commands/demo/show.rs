@@ -34,28 +34,60 @@ struct Stage<'a> {
 
 /// A submission to the tool `search`.
 pub(super) fn search(name: &str, fasta: Vec<u8>) -> Submission {
-    let given = Given::Content { file_name: "query.fasta".to_owned(), bytes: fasta };
-    let params = vec![Param { name: "query".to_owned(), given }];
-    Submission { tool: "search".to_owned(), params, options: vec![("name".to_owned(), name.to_owned())], key: None }
+    let given = Given::Content {
+        file_name: "query.fasta".to_owned(),
+        bytes: fasta,
+    };
+    let params = vec![Param {
+        name: "query".to_owned(),
+        given,
+    }];
+    Submission {
+        tool: "search".to_owned(),
+        params,
+        options: vec![("name".to_owned(), name.to_owned())],
+        key: None,
+    }
 }
 
 /// Runs it all, and judges.
-pub(super) async fn run(output: Output, queries: &[Query], server: &mut DemoServer) -> anyhow::Result<Exit> {
+pub(super) async fn run(
+    output: Output,
+    queries: &[Query],
+    server: &mut DemoServer,
+) -> anyhow::Result<Exit> {
     let client = server.client()?;
     let probe = Probe::start(&client, &queries[0]);
     let screen = Screen::new(output);
-    let mut stage = Stage { client, screen, server, probe, queries, submitted: Vec::new(), work_seconds: 0.0, round: 0, restart: None };
+    let mut stage = Stage {
+        client,
+        screen,
+        server,
+        probe,
+        queries,
+        submitted: Vec::new(),
+        work_seconds: 0.0,
+        round: 0,
+        restart: None,
+    };
     let first = stage.first_round().await?;
     let speed = seconds_per_residue(queries, &first);
     stage.main_rounds(speed).await?;
     stage.top_up(speed).await?;
-    let (client, submitted, restart) = (stage.client.clone(), std::mem::take(&mut stage.submitted), stage.restart.take());
+    let (client, submitted, restart) = (
+        stage.client.clone(),
+        std::mem::take(&mut stage.submitted),
+        stage.restart.take(),
+    );
     stage.screen.clear();
     let (asked, sent) = stage.probe.finish().await?;
     drain(&client).await?;
     print_hits(&client, output, queries, &first).await?;
     let jobs = all_jobs(&client).await?;
-    let acknowledged: Vec<String> = submitted.into_iter().chain(sent.ids.iter().cloned()).collect();
+    let acknowledged: Vec<String> = submitted
+        .into_iter()
+        .chain(sent.ids.iter().cloned())
+        .collect();
     let verdicts = checks::judge(&jobs, &acknowledged, restart.as_ref(), &[&asked, &sent]);
     report(output, &asked, &sent, restart.as_ref())?;
     checks::report(output, &verdicts, &asked, &sent)
@@ -113,9 +145,20 @@ impl Stage<'_> {
 
     /// The longest query, many times: the job that has to survive its server.
     async fn submit_long(&mut self, speed: f64) -> anyhow::Result<String> {
-        let longest = self.queries.iter().max_by(|a, b| a.residues().total_cmp(&b.residues())).unwrap_or(&self.queries[0]);
+        let longest = self
+            .queries
+            .iter()
+            .max_by(|a, b| a.residues().total_cmp(&b.residues()))
+            .unwrap_or(&self.queries[0]);
         let copies = plan::copies_for(LONG_SECONDS, speed, longest);
-        self.submit(&format!("{} x {copies}, the server is killed under it", longest.short()), longest.copies(copies, 0)).await
+        self.submit(
+            &format!(
+                "{} x {copies}, the server is killed under it",
+                longest.short()
+            ),
+            longest.copies(copies, 0),
+        )
+        .await
     }
 
     async fn submit(&mut self, name: &str, fasta: Vec<u8>) -> anyhow::Result<String> {
@@ -155,15 +198,24 @@ impl Stage<'_> {
         }
     }
 
-    async fn ask<T>(&self, question: impl AsyncFn(&Client) -> Result<T, ClientError>) -> anyhow::Result<T> {
-        Ok(PATIENCE.ask(|_| (), async || question(&self.client).await).await?)
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFn(&Client) -> Result<T, ClientError>,
+    ) -> anyhow::Result<T> {
+        Ok(PATIENCE
+            .ask(|_| (), async || question(&self.client).await)
+            .await?)
     }
 
     async fn kill_and_restart(&mut self, job: &JobView) -> anyhow::Result<()> {
         let Some(before) = self.server.shim_of(&job.id) else {
             anyhow::bail!("job {} runs, but its folder has no shim.json", job.id);
         };
-        self.screen.say(&format!("Killing the server (SIGKILL, process {}) while this job runs in process {} …", self.server.pid(), before.pid))?;
+        self.screen.say(&format!(
+            "Killing the server (SIGKILL, process {}) while this job runs in process {} …",
+            self.server.pid(),
+            before.pid
+        ))?;
         self.probe.gate().close();
         let down_since = Instant::now();
         self.server.kill()?;
@@ -173,15 +225,29 @@ impl Stage<'_> {
         let down = down_since.elapsed();
         self.probe.gate().open();
         let same_process = self.server.shim_of(&job.id).as_ref() == Some(&before);
-        self.screen.say(&format!("… started again on the same data (process {}), answering after {:.2} s.", self.server.pid(), down.as_secs_f64()))?;
-        self.restart = Some(Restart { id: job.id.clone(), pid: before.pid, went_on, same_process, still_alive: before.is_alive(), down });
+        self.screen.say(&format!(
+            "… started again on the same data (process {}), answering after {:.2} s.",
+            self.server.pid(),
+            down.as_secs_f64()
+        ))?;
+        self.restart = Some(Restart {
+            id: job.id.clone(),
+            pid: before.pid,
+            went_on,
+            same_process,
+            still_alive: before.is_alive(),
+            down,
+        });
         Ok(())
     }
 }
 
 /// The best speed of the first round: there a job's fixed cost weighs least.
 fn seconds_per_residue(queries: &[Query], jobs: &[JobView]) -> f64 {
-    let speeds = queries.iter().zip(jobs).filter_map(|(query, job)| Some(job.seconds()? / query.residues().max(1.0)));
+    let speeds = queries
+        .iter()
+        .zip(jobs)
+        .filter_map(|(query, job)| Some(job.seconds()? / query.residues().max(1.0)));
     speeds.fold(f64::INFINITY, f64::min).clamp(0.0, 1.0)
 }
 
@@ -211,8 +277,17 @@ async fn all_jobs(client: &Client) -> anyhow::Result<Vec<JobView>> {
     }
 }
 
-async fn print_hits(client: &Client, output: Output, queries: &[Query], jobs: &[JobView]) -> anyhow::Result<()> {
-    for (query, job) in queries.iter().zip(jobs).filter(|(_, job)| job.state == "succeeded") {
+async fn print_hits(
+    client: &Client,
+    output: Output,
+    queries: &[Query],
+    jobs: &[JobView],
+) -> anyhow::Result<()> {
+    for (query, job) in queries
+        .iter()
+        .zip(jobs)
+        .filter(|(_, job)| job.state == "succeeded")
+    {
         output.say(&format!("Best hits of {}:", query.short()))?;
         let table = client.file(&job.id, "hits.tsv").await?.text().await?;
         for line in checks::best_hits(&table, BEST_HITS) {
@@ -222,12 +297,20 @@ async fn print_hits(client: &Client, output: Output, queries: &[Query], jobs: &[
     Ok(())
 }
 
-fn report(output: Output, asked: &Samples, sent: &Samples, restart: Option<&Restart>) -> anyhow::Result<()> {
+fn report(
+    output: Output,
+    asked: &Samples,
+    sent: &Samples,
+    restart: Option<&Restart>,
+) -> anyhow::Result<()> {
     output.say("Meanwhile, as this program saw it on the same machine:")?;
     output.say(&format!("  asked /backlog  {}", asked.summary()))?;
     output.say(&format!("  submitted a job {}", sent.summary()))?;
     if let Some(restart) = restart {
-        output.say(&format!("  (the {:.2} s in which the server was down on purpose are left out)", restart.down.as_secs_f64()))?;
+        output.say(&format!(
+            "  (the {:.2} s in which the server was down on purpose are left out)",
+            restart.down.as_secs_f64()
+        ))?;
     }
     Ok(())
 }
