@@ -23,8 +23,8 @@ fn main() -> ExitCode {
         .filter_map(|word| word.to_str())
         .collect();
     match words.as_slice() {
-        ["shim", ..] => onelane_exec::shim_main(args.into_iter().skip(2).collect()),
-        ["tool", "search"] => onelane_search::main(args.into_iter().skip(3).collect()),
+        ["shim", ..] => onelane_exec::shim_main(),
+        ["tool", "search"] => onelane_search::main(args.into_iter().skip(3)),
         _ => cli::main(args),
     }
 }

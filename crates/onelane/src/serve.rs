@@ -10,11 +10,12 @@ use onelane_engine::{Engine, Handle, Setup, Surroundings};
 use onelane_exec::{DataFolder, LocalExecutor};
 use onelane_server::ServerConfig;
 use onelane_store::sqlite::SqliteStore;
-use onelane_tools::{ToolsFile, builtin_search, parse_tools_file};
+use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeOptions;
+use crate::output::Output;
 
 /// Answers that are under way when the server stops get so long.
 const LAST_ANSWERS: Duration = Duration::from_millis(1000);
@@ -49,7 +50,11 @@ struct Resolved {
 }
 
 /// Runs the server until it is told to stop.
-pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy())
+        .with_writer(std::io::stderr)
+        .init();
     let resolved = resolve(&options)?;
     let listener = TcpListener::bind(&resolved.listen).await.with_context(|| {
         format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
@@ -60,17 +65,18 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let engine = start_engine(resolved, &data).await?;
     let config = ServerConfig { hosts, listen: address, version: env!("CARGO_PKG_VERSION").to_owned() };
     let router = onelane_server::router(engine.handle(), config);
-    crate::out::line(&format!("onelane listening on http://{address}"));
-    crate::out::line(&format!("data in {}", data.root().display()));
-    announce(&engine.handle());
+    output.line(&format!("onelane listening on http://{address}"))?;
+    output.line(&format!("data in {}", data.root().display()))?;
+    announce(output, &engine.handle())?;
     run(listener, router, &engine).await
 }
 
-fn announce(handle: &Handle) {
+fn announce(output: Output, handle: &Handle) -> std::io::Result<()> {
     for tool in handle.tools() {
         let title = tool.title.as_deref().unwrap_or("");
-        crate::out::line(&format!("tool {} {title}", tool.name));
+        output.line(&format!("tool {}: {title}", tool.name))?;
     }
+    Ok(())
 }
 
 async fn run(listener: TcpListener, router: axum::Router, engine: &Engine) -> anyhow::Result<()> {
@@ -156,14 +162,14 @@ fn folder_of(config: &Path) -> &Path {
 
 fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    parse_tools_file(&text, folder_of(path)).map_err(|errors| {
+    parse_tools_file_for(&text, folder_of(path), &own_path()?).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(|error| format!("{}:{error}", path.display())).collect();
         anyhow::anyhow!("the tools file has errors\n{}", lines.join("\n"))
     })
 }
 
 /// This program's file, for the built-in tools.
-pub fn own_path() -> anyhow::Result<String> {
+fn own_path() -> anyhow::Result<String> {
     let path = std::env::current_exe().context("can't find this program's own file")?;
     path.to_str().map(str::to_owned).context("this program's path is not UTF-8")
 }

@@ -90,7 +90,12 @@ fn run(cli: Cli) -> Exit {
         .enable_all()
         .build();
     let outcome = match runtime.context("failed to start") {
-        Ok(runtime) => runtime.block_on(dispatch(cli)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(cli));
+            // A server that stops under a running job has a thread that waits for the job's lock: leave it behind.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(error),
     };
     outcome.unwrap_or_else(|error| failed(&error))
@@ -102,7 +107,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         output: Output::new(cli.json),
     };
     match cli.command {
-        Command::Serve(options) => crate::serve::serve(options).await.map(|()| Exit::Done),
+        Command::Serve(options) => crate::serve::serve(context.output, options).await.map(|()| Exit::Done),
         Command::Submit(options) => commands::submit::run(&context, options).await,
         Command::Run(options) => commands::run::run(&context, options).await,
         Command::List(options) => commands::list::run(&context, &options).await,
