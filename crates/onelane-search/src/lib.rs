@@ -34,7 +34,7 @@ use std::process::ExitCode;
 /// FASTA text of the built-in library: 2,000 Swiss-Prot proteins (`UniProt` Consortium, CC BY 4.0).
 pub const SAMPLE_LIBRARY: &[u8] = include_bytes!("../../../data/swissprot-sample.fasta");
 
-/// FASTA text of six queries with relatives in [`SAMPLE_LIBRARY`] (`UniProt` Consortium, CC BY 4.0).
+/// FASTA text of six queries, all but one with relatives in [`SAMPLE_LIBRARY`] (`UniProt` Consortium, CC BY 4.0).
 pub const SAMPLE_QUERIES: &[u8] = include_bytes!("../../../data/queries.fasta");
 
 /// Runs the tool on the process's standard streams; `args` are the words after `onelane tool search`.

@@ -181,7 +181,7 @@ fn nucleotide_scores_on_both_strands_equal_ssearch36() {
     assert_same(
         &ours(&bench, &["--mode", "nucleotide"]),
         &theirs,
-        4 * 33 * 4,
+        4 * 13 * 4,
     );
 }
 
