@@ -1,5 +1,9 @@
 //! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all.
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a task says what it does and reads its environment")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a task says what it does and reads its environment"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,11 +11,19 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// Debian packages that the tests use: the program that shows that it is there, and the package.
-const PACKAGES: [(&str, &str); 3] =
-    [("ssearch36", "fasta3"), ("chromium", "chromium"), ("curl", "curl")];
+const PACKAGES: [(&str, &str); 3] = [
+    ("ssearch36", "fasta3"),
+    ("chromium", "chromium"),
+    ("curl", "curl"),
+];
 
 /// Python packages for the tests' clients, pinned.
-const PYTHON: [&str; 4] = ["httpx==0.28.1", "fastapi==0.115.6", "python-multipart==0.0.20", "openapi-spec-validator==0.7.1"];
+const PYTHON: [&str; 4] = [
+    "httpx==0.28.1",
+    "fastapi==0.115.6",
+    "python-multipart==0.0.20",
+    "openapi-spec-validator==0.7.1",
+];
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -28,7 +40,10 @@ fn test() -> anyhow::Result<()> {
         missing.push(format!("Python clients ({error:#})"));
     }
     if strict && !missing.is_empty() {
-        bail!("CI needs what could not be installed: {}", missing.join(", "));
+        bail!(
+            "CI needs what could not be installed: {}",
+            missing.join(", ")
+        );
     }
     run_tests(python.ok().as_deref(), strict)?;
     run(cargo().args(["run", "--release", "--", "demo"]))?;
@@ -39,7 +54,10 @@ fn test() -> anyhow::Result<()> {
 }
 
 fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
-    let has_nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    let has_nextest = cargo()
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     let mut command = cargo();
     if has_nextest {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
@@ -58,13 +76,23 @@ fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
 
 /// Installs what is missing, as root on Debian; otherwise gives the names of what is missing.
 fn install_packages() -> anyhow::Result<Vec<String>> {
-    let missing = || PACKAGES.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package);
+    let missing = || {
+        PACKAGES
+            .iter()
+            .filter(|(program, _)| !on_path(program))
+            .map(|(_, package)| *package)
+    };
     let wanted: Vec<&str> = missing().collect();
     let may_install = on_path("apt-get") && is_root();
     if !wanted.is_empty() && may_install {
         run(Command::new("apt-get").args(["update", "-q"]))?;
         let mut install = Command::new("apt-get");
-        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-q", "--no-install-recommends"]);
+        install.env("DEBIAN_FRONTEND", "noninteractive").args([
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+        ]);
         run(install.args(&wanted))?;
     }
     Ok(missing().map(str::to_owned).collect())
@@ -79,19 +107,33 @@ fn install_python(root: &Path) -> anyhow::Result<PathBuf> {
     if std::fs::read_to_string(&stamp).is_ok_and(|there| there == versions) {
         return Ok(python);
     }
-    if !Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|output| output.status.success())
+    if !Command::new("python3")
+        .args(["-c", "import ensurepip"])
+        .output()
+        .is_ok_and(|output| output.status.success())
         && is_root()
     {
-        run(Command::new("apt-get").args(["install", "-y", "-q", "--no-install-recommends", "python3-venv"]))?;
+        run(Command::new("apt-get").args([
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            "python3-venv",
+        ]))?;
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet"])
+        .args(PYTHON))?;
     std::fs::write(&stamp, versions)?;
     Ok(python)
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 fn cargo() -> Command {
@@ -101,7 +143,10 @@ fn cargo() -> Command {
 }
 
 fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.starts_with(b"0\n"))
 }
 
 fn on_path(program: &str) -> bool {
@@ -111,7 +156,9 @@ fn on_path(program: &str) -> bool {
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     println!("+ {command:?}");
-    let status = command.status().with_context(|| format!("{command:?} could not be started"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("{command:?} could not be started"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
     }

@@ -176,11 +176,10 @@ impl State {
         if self.paused {
             return "the queue is paused".to_owned();
         }
-        if let Some(first) = self
-            .queue
-            .get(key)
-            .and_then(|waiting| waiting.after.first())
-        {
+        let Some(waiting) = self.queue.get(key) else {
+            return "it starts now".to_owned();
+        };
+        if let Some(first) = waiting.after.first() {
             return format!("it starts after job {first} has ended");
         }
         match (self.position(key), self.running_ids().first()) {

@@ -4,7 +4,7 @@ use std::io;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::client::JobView;
+use crate::client::{JobView, JobWords, WireState};
 use crate::output::{Output, harmless};
 
 /// Full length of a bar, in steps finer than a terminal's columns.
@@ -51,12 +51,13 @@ impl Meter {
     /// A line when something a person would tell another has changed: state, place, another tenth of the way.
     fn plain(&mut self, job: &JobView) -> io::Result<()> {
         let tenth = steps(job.fraction()) / (STEPS / 10);
-        let now = if job.state == "running" {
+        let now = if job.state == WireState::Running {
             format!("running {}%", tenth * 10)
         } else {
             describe(job)
         };
-        if now != self.last {
+        // How it ended is said by the command that waited for it.
+        if now != self.last && !job.state.is_final() {
             self.output.note(&format!("{} {now}", job.short_id()))?;
             self.last = now;
         }
@@ -85,20 +86,20 @@ pub(crate) fn steps(fraction: f64) -> u64 {
 
 /// A job's state in a few words.
 pub(crate) fn describe(job: &JobView) -> String {
-    let detail = match job.state.as_str() {
-        "queued" => job
+    let detail = match job.state {
+        WireState::Queued => job
             .why
             .clone()
             .or_else(|| job.position.map(|before| format!("{before} before it"))),
-        "running" => job
+        WireState::Running => job
             .progress
             .as_ref()
-            .and_then(|progress| progress.message.clone()),
-        "failed" => job.failure.as_ref().map(|failure| failure.message.clone()),
+            .map(|progress| progress.message.clone()),
+        WireState::Failed => job.failure.as_ref().map(|failure| failure.message.clone()),
         _ => None,
     };
     match detail.filter(|detail| !detail.is_empty()) {
-        Some(detail) => format!("{}: {}", job.state, harmless(&detail)),
-        None => job.state.clone(),
+        Some(detail) => format!("{}: {}", job.state.as_str(), harmless(&detail)),
+        None => job.state.as_str().to_owned(),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid, setsid};
@@ -250,10 +250,12 @@ fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {
 )]
 fn die_with_guard(command: &mut Command) {
     let guard: Pid = getpid();
-    // SAFETY: setsid, prctl and getppid are async-signal-safe, and nothing is allocated.
+    // SAFETY: setsid, sigprocmask, prctl and getppid are async-signal-safe, and nothing is allocated.
     unsafe {
         command.pre_exec(move || {
             setsid()?;
+            // The shim and the guard block what they read from descriptors; a tool begins with nothing blocked.
+            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             // The guard may have died before the line above took effect.
             if getppid() == guard {

@@ -359,6 +359,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     for file in &launch.files {
         bring(file, uploads, &paths.input())?;
     }
+    forget_uploads(&launch.files, uploads);
     let attempts = paths.job.join("attempts");
     fs::create_dir_all(&attempts)?;
     let folder = paths.attempt(launch.id.attempt);
@@ -391,6 +392,17 @@ fn bring(file: &LaunchFile, uploads: &Path, input: &Path) -> io::Result<()> {
         LaunchContent::Upload(relative) => {
             fs::rename(uploads.join(relative), &target)?;
             sync_folder(input)
+        }
+    }
+}
+
+/// All inputs are in place: what is left of their uploads (the originals) goes. The next server sweeps what this misses.
+fn forget_uploads(files: &[LaunchFile], uploads: &Path) {
+    for file in files {
+        if let LaunchContent::Upload(relative) = &file.content
+            && let Some(folder) = relative.parent().filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::remove_dir_all(uploads.join(folder)).ok();
         }
     }
 }

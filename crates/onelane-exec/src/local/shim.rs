@@ -46,12 +46,12 @@ pub fn shim_main() -> ExitCode {
 }
 
 fn become_shim() -> io::Result<()> {
+    close_inherited()?;
     let message = read_message()?;
     // A session of its own: no terminal's interrupt and no logout reaches it.
     setsid().ok();
     std::env::set_current_dir("/")?;
     prctl::set_child_subreaper(true)?;
-    keep_descriptors_from_tool()?;
     block_signals()?;
     let lock = take_lock(&message.folder)?;
     if message.folder.join("exit.json").exists() || message.folder.join("stop.json").exists() {
@@ -77,21 +77,13 @@ fn read_message() -> io::Result<StartMessage> {
     }
 }
 
-/// Marks everything above standard error as closed on exec: whoever started the server may have left files open.
-#[expect(
-    unsafe_code,
-    reason = "close_range has no safe wrapper; with CLOEXEC it closes nothing in this process"
-)]
-fn keep_descriptors_from_tool() -> io::Result<()> {
-    // SAFETY: only sets a flag on descriptors, whether or not they are open.
-    let result = unsafe {
-        nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC.cast_signed())
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+/// Whoever started the server may have left files open. A pipe that a shim held would keep its reader waiting for as
+/// long as the job runs.
+#[expect(unsafe_code, reason = "close_range has no safe wrapper")]
+fn close_inherited() -> io::Result<()> {
+    // SAFETY: a shim begins here; it has opened nothing above standard error yet.
+    let result = unsafe { nix::libc::close_range(3, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn block_signals() -> io::Result<()> {

@@ -27,11 +27,20 @@ pub(crate) enum ClientError {
         "something answers at {url}, but it is not Onelane\nhint: another program has this port; name the right address with --server or ONELANE_URL"
     )]
     NotOnelane { url: String },
+    /// It is Onelane, but we don't understand it.
+    #[error(
+        "the server at {url} ({name}) answers in a form that this program does not know\nhint: use the same version on both sides"
+    )]
+    OtherVersion {
+        url: String,
+        name: String,
+        source: serde_json::Error,
+    },
     /// The connection broke, or no answer came in time.
     #[error("lost the connection to {url}")]
     Lost { url: String, source: reqwest::Error },
     /// The server says no, and why.
-    #[error("{problem}")]
+    #[error("{}", super::wire::problem_words(problem))]
     Refused {
         status: u16,
         problem: Box<Problem>,
@@ -51,7 +60,10 @@ impl ClientError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::BadAddress { .. } => Exit::Usage,
-            Self::NoServer { .. } | Self::NotOnelane { .. } | Self::Lost { .. } => Exit::NoServer,
+            Self::NoServer { .. }
+            | Self::OtherVersion { .. }
+            | Self::NotOnelane { .. }
+            | Self::Lost { .. } => Exit::NoServer,
             Self::ParamFile { .. } => Exit::LocalTrouble,
             Self::Refused {
                 status: 404 | 410, ..
@@ -105,7 +117,7 @@ mod tests {
     fn refused(status: u16) -> ClientError {
         ClientError::Refused {
             status,
-            problem: Box::new(Problem::bare(status)),
+            problem: Box::new(crate::client::wire::bare_problem(status)),
             retry_after: None,
         }
     }

@@ -30,7 +30,7 @@ pub(crate) async fn until_end(
             .ask(notice, async || client.job_within(id, HOLD_SECONDS).await)
             .await?;
         meter.update(&job)?;
-        if job.is_final() {
+        if job.state.is_final() {
             meter.finish();
             return Ok(job);
         }

@@ -17,8 +17,11 @@ pub(crate) use error::{ClientError, Result};
 pub(crate) use follow::until_end;
 pub(crate) use params::{Given, Param, fresh_key};
 pub(crate) use patience::Patience;
+#[cfg(test)]
+pub(crate) use wire::tests;
 pub(crate) use wire::{
-    FileEntry, FileList, JobList, JobView, Problem, QueueView, Seen, ToolView, UsageView,
+    FileEntry, FileList, JobList, JobView, JobWords, Problem, QueueView, Seen, ToolList, ToolView,
+    UsageView, WireState,
 };
 
 /// Answers that are small and not waited for come within this, or the server is as good as lost.
@@ -155,8 +158,8 @@ impl Client {
     }
 
     /// All tools as the server describes them.
-    pub(crate) async fn tools(&self) -> Result<Value> {
-        self.read_value(
+    pub(crate) async fn tools(&self) -> Result<Seen<ToolList>> {
+        self.read(
             self.request(Method::GET, &["api", "v1", "tools"])
                 .timeout(PROMPT),
         )
@@ -240,18 +243,28 @@ impl Client {
     }
 
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Seen<T>> {
-        let raw = self.read_value(request).await?;
-        let view = T::deserialize(&raw).map_err(|_| self.not_onelane())?;
+        let answer = self.send(request).await?;
+        let name = signature(answer.headers()).map(str::to_owned);
+        let raw = self.json(answer).await?;
+        // An Onelane whose words we don't know is still an Onelane.
+        let stranger = |source| match name {
+            Some(name) => ClientError::OtherVersion {
+                url: self.address().to_owned(),
+                name,
+                source,
+            },
+            None => self.not_onelane(),
+        };
+        let view = T::deserialize(&raw).map_err(stranger)?;
         Ok(Seen { view, raw })
     }
 
     async fn read_value(&self, request: RequestBuilder) -> Result<Value> {
-        let bytes = self
-            .send(request)
-            .await?
-            .bytes()
-            .await
-            .map_err(|source| self.lost(source))?;
+        self.json(self.send(request).await?).await
+    }
+
+    async fn json(&self, answer: Response) -> Result<Value> {
+        let bytes = answer.bytes().await.map_err(|source| self.lost(source))?;
         serde_json::from_slice(&bytes).map_err(|_| self.not_onelane())
     }
 
@@ -277,7 +290,7 @@ impl Client {
             }),
             Err(_) if signed => Err(ClientError::Refused {
                 status,
-                problem: Box::new(Problem::bare(status)),
+                problem: Box::new(wire::bare_problem(status)),
                 retry_after,
             }),
             Err(_) => Err(self.not_onelane()),

@@ -16,7 +16,9 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         if context.output.json {
             context.output.document(&job.raw)?;
         } else {
-            context.output.line(&format!("{} {}", job.id, job.state))?;
+            context
+                .output
+                .line(&format!("{} {}", job.id, job.state.as_str()))?;
         }
     }
     Ok(Exit::Done)

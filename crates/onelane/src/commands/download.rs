@@ -24,10 +24,10 @@ pub(crate) struct Options {
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
     let job = context.client.job(&options.id).await?;
     anyhow::ensure!(
-        job.is_final(),
+        job.state.is_final(),
         "job {} is {}\nhint: wait for it with `onelane wait {0}`",
         job.id,
-        job.state
+        job.state.as_str()
     );
     let files = fetch_all(
         &context.client,
@@ -148,9 +148,9 @@ async fn fetch(client: &Client, id: &str, file: &FileEntry, target: &Path) -> an
     }
     written.sync_all().await?;
     anyhow::ensure!(
-        file.size.is_none_or(|size| size == length),
+        length == file.size_bytes,
         "it has {length} bytes instead of {}",
-        file.size.unwrap_or_default()
+        file.size_bytes
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::Context;
-use crate::client::JobView;
+use crate::client::{JobView, JobWords};
 use crate::exit::Exit;
 use crate::output::harmless;
 
@@ -87,9 +87,9 @@ pub(super) fn header() -> Vec<String> {
 
 pub(super) fn row(job: &JobView) -> Vec<String> {
     let state = if job.stuck {
-        format!("{} (stuck)", job.state)
+        format!("{} (stuck)", job.state.as_str())
     } else {
-        job.state.clone()
+        job.state.as_str().to_owned()
     };
     let seconds = job
         .seconds()

@@ -15,7 +15,7 @@ pub(crate) mod wait;
 
 use std::time::Duration;
 
-use crate::client::{Client, JobView, Patience};
+use crate::client::{Client, JobView, Patience, WireState};
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -29,9 +29,9 @@ pub(crate) struct Context {
 
 /// How an ended job ends the command that waited for it.
 pub(crate) fn exit_of(job: &JobView) -> Exit {
-    match job.state.as_str() {
-        "failed" => Exit::JobFailed,
-        "cancelled" => Exit::JobCancelled,
+    match job.state {
+        WireState::Failed => Exit::JobFailed,
+        WireState::Cancelled => Exit::JobCancelled,
         _ => Exit::Done,
     }
 }

@@ -7,7 +7,9 @@ use tokio::time::timeout;
 
 use super::submit::JobOptions;
 use super::{Context, RetryOptions, exit_of};
-use crate::client::{ClientError, JobView, Patience, Seen, Submission, fresh_key, until_end};
+use crate::client::{
+    ClientError, JobView, JobWords, Patience, Seen, Submission, WireState, fresh_key, until_end,
+};
 use crate::commands::download::fetch_all;
 use crate::commands::show::show_stderr;
 use crate::exit::Exit;
@@ -31,9 +33,9 @@ pub(crate) async fn run(context: &Context, mut options: Options) -> anyhow::Resu
     let patience = options.retry.patience();
     let key = options.job.key.take().map_or_else(fresh_key, Ok)?;
     options.job.key = Some(key.clone());
+    let submission = options.job.submission(&context.client).await?;
     // Listening starts before the job exists: an interrupt between the two would leave it behind.
     let interrupted = interruption()?;
-    let submission = options.job.submission(&context.client).await?;
     let whole = async {
         let job = submit(context, &submission, patience).await?;
         context.output.note(&format!(
@@ -79,8 +81,8 @@ async fn finish(
     let (client, output) = (&context.client, context.output);
     let job = until_end(client, id, patience, output).await?;
     output.note(&format!("{} {}", job.short_id(), describe(&job)))?;
-    match job.state.as_str() {
-        "succeeded" => {
+    match job.state {
+        WireState::Succeeded => {
             let files = fetch_all(client, &job.id, folder, patience).await?;
             output.note(&format!(
                 "{} in {}",
@@ -88,7 +90,7 @@ async fn finish(
                 folder.display()
             ))?;
         }
-        "failed" => show_stderr(client, &job, output).await?,
+        WireState::Failed => show_stderr(client, &job, output).await?,
         _ => {}
     }
     if output.json {
@@ -118,9 +120,11 @@ async fn abandon(context: &Context, submission: &Submission) -> anyhow::Result<(
         () = again => return Ok(()),
     };
     match outcome {
-        Ok(Ok(job)) => context
-            .output
-            .note(&format!("interrupted: job {} is {}", job.id, job.state))?,
+        Ok(Ok(job)) => context.output.note(&format!(
+            "interrupted: job {} is {}",
+            job.id,
+            job.state.as_str()
+        ))?,
         Ok(Err(error)) => context.output.note(&format!(
             "interrupted, but the job could not be cancelled: {error}"
         ))?,

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::Context;
-use crate::client::{Client, JobView};
+use crate::client::{Client, JobView, JobWords, UsageView, WireState};
 use crate::exit::Exit;
 use crate::output::{Output, harmless};
 
@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
             ))?;
         }
     }
-    if job.state == "failed" {
+    if job.state == WireState::Failed {
         show_stderr(&context.client, &job, context.output).await?;
     }
     Ok(Exit::Done)
@@ -59,9 +59,12 @@ pub(crate) async fn show_stderr(
 
 fn rows(job: &JobView) -> Vec<Vec<String>> {
     let state = if job.stuck {
-        format!("{} (stuck: its processes can't be proved dead)", job.state)
+        format!(
+            "{} (stuck: its processes can't be proved dead)",
+            job.state.as_str()
+        )
     } else {
-        job.state.clone()
+        job.state.as_str().to_owned()
     };
     let fields = [
         ("id", Some(job.id.clone())),
@@ -102,18 +105,13 @@ fn rows(job: &JobView) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn usage_line(usage: &crate::client::UsageView) -> String {
-    let seconds =
-        |value: Option<f64>, what: &str| value.map(|value| format!("{value:.1} s {what}"));
-    let memory = usage
-        .memory_peak_bytes
-        .map(|bytes| format!("{} MiB at most", bytes >> 20));
-    let parts = [
-        seconds(usage.wall_s, "in all"),
-        seconds(usage.cpu_s, "of CPU"),
-        memory,
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+fn usage_line(usage: &UsageView) -> String {
+    format!(
+        "{:.1} s in all, {:.1} s of CPU, {} MiB at most",
+        usage.wall_s,
+        usage.cpu_s,
+        usage.memory_peak_bytes >> 20
+    )
 }
 
 fn shortened(text: &str) -> String {

@@ -22,17 +22,12 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
 async fn all(context: &Context) -> anyhow::Result<()> {
     let answer = context.client.tools().await?;
     if context.output.json {
-        return Ok(context.output.document(&answer)?);
+        return Ok(context.output.document(&answer.raw)?);
     }
-    let tools = answer.get("tools").unwrap_or(&answer);
-    let text = |tool: &Value, key: &str| tool[key].as_str().unwrap_or_default().to_owned();
-    let rows: Vec<_> = tools
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|tool| vec![text(tool, "name"), text(tool, "title")])
-        .collect();
-    Ok(context.output.table(&rows)?)
+    let row = |tool: &ToolView| vec![tool.name.clone(), tool.title.clone().unwrap_or_default()];
+    Ok(context
+        .output
+        .table(&answer.tools.iter().map(row).collect::<Vec<_>>())?)
 }
 
 async fn one(context: &Context, name: &str) -> anyhow::Result<()> {
@@ -51,16 +46,13 @@ async fn one(context: &Context, name: &str) -> anyhow::Result<()> {
     if let Some(help) = &tool.help {
         context.output.line(help)?;
     }
-    Ok(context.output.table(&parameters(&tool))?)
+    Ok(context.output.table(&parameters(&tool.params))?)
 }
 
 /// A row for each parameter: name, type, whether it must be given, what it means.
-fn parameters(tool: &ToolView) -> Vec<Vec<String>> {
-    let required = tool.params["required"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let properties = tool.params["properties"].as_object().into_iter().flatten();
+fn parameters(params: &Value) -> Vec<Vec<String>> {
+    let required = params["required"].as_array().cloned().unwrap_or_default();
+    let properties = params["properties"].as_object().into_iter().flatten();
     let row = |(name, schema): (&String, &Value)| {
         let must = required.iter().any(|word| word.as_str() == Some(name));
         let default = schema
@@ -108,13 +100,7 @@ mod tests {
     fn a_parameter_is_shown_with_its_choices_and_default() {
         let schema = json!({"required": ["query"], "properties": {
             "query": {"type": "string", "description": "what to look for"}, "mode": {"enum": ["protein", "dna"], "default": "protein"}}});
-        let tool = ToolView {
-            name: "search".to_owned(),
-            title: None,
-            help: None,
-            params: schema,
-        };
-        let rows = parameters(&tool);
+        let rows = parameters(&schema);
         assert!(
             rows.contains(
                 &["  query", "string", "required", "what to look for"]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::plan::WORK_SECONDS;
 use super::probe::Samples;
-use crate::client::JobView;
+use crate::client::{JobView, JobWords, WireState};
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -83,12 +83,14 @@ fn nothing_lost(jobs: &[JobView], acknowledged: &[String]) -> Result<String, Str
 fn each_once(jobs: &[JobView]) -> Result<String, String> {
     match jobs
         .iter()
-        .find(|job| job.state != "succeeded" || job.attempt != 1)
+        .find(|job| job.state != WireState::Succeeded || job.attempt != 1)
     {
         None => Ok(format!("{} jobs", jobs.len())),
         Some(job) => Err(format!(
             "job {} is {} in attempt {}",
-            job.id, job.state, job.attempt
+            job.id,
+            job.state.as_str(),
+            job.attempt
         )),
     }
 }
@@ -130,8 +132,12 @@ fn outlived(jobs: &[JobView], restart: Option<&Restart>) -> Result<String, Strin
     if !restart.same_process {
         return Err("another process took the job's place".to_owned());
     }
-    if job.state != "succeeded" || job.attempt != 1 {
-        return Err(format!("it is {} in attempt {}", job.state, job.attempt));
+    if job.state != WireState::Succeeded || job.attempt != 1 {
+        return Err(format!(
+            "it is {} in attempt {}",
+            job.state.as_str(),
+            job.attempt
+        ));
     }
     let when = if restart.still_alive {
         "after the new server was up"
@@ -258,12 +264,15 @@ pub(super) fn best_hits(table: &str, number: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::a_job;
 
     fn job(id: &str, started: u32, finished: u32) -> JobView {
-        serde_json::from_value(json!({
-            "id": id, "tool": "search", "state": "succeeded", "attempt": 1, "created_at": "2026-01-31T12:00:00.000Z",
-            "started_at": format!("2026-01-31T12:00:{started:02}.000Z"), "finished_at": format!("2026-01-31T12:00:{finished:02}.000Z"),
-        })).unwrap()
+        let at = |second: u32| Some(format!("2026-01-31T12:00:{second:02}.000Z"));
+        JobView {
+            started_at: at(started),
+            finished_at: at(finished),
+            ..a_job(id)
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 use indicatif::{MultiProgress, ProgressBar};
 
-use crate::client::JobView;
+use crate::client::{JobView, JobWords};
 use crate::output::Output;
 use crate::progress::{describe, steps, styled};
 
@@ -60,7 +60,7 @@ impl Screen {
         }
         self.say(&format!(
             "  {:<10} {:>6} s  {} (backlog {backlog})",
-            job.state,
+            job.state.as_str(),
             seconds,
             job.name.as_deref().unwrap_or_default()
         ))

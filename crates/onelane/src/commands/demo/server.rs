@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, WireState};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
@@ -202,7 +202,7 @@ async fn end_jobs(client: &Client) -> anyhow::Result<()> {
         for job in queue
             .jobs
             .iter()
-            .filter(|job| matches!(job.state.as_str(), "starting" | "running"))
+            .filter(|job| matches!(job.state, WireState::Starting | WireState::Running))
         {
             client.cancel(&job.id).await?;
         }

@@ -9,7 +9,9 @@ use super::plan::{self, JOB_SECONDS, LONG_SECONDS, Query, WORK_SECONDS};
 use super::probe::{Probe, Samples};
 use super::screen::Screen;
 use super::server::DemoServer;
-use crate::client::{Client, ClientError, Given, JobView, Param, Patience, Submission};
+use crate::client::{
+    Client, ClientError, Given, JobView, JobWords, Param, Patience, Submission, WireState,
+};
 use crate::exit::Exit;
 use crate::output::{Output, harmless};
 
@@ -185,13 +187,13 @@ impl Stage<'_> {
             let job = self.ask(async |client| client.job(id).await).await?.view;
             let queue = self.ask(async |client| client.queue().await).await?;
             let backlog = queue.queued + queue.running;
-            if job.is_final() {
+            if job.state.is_final() {
                 self.work_seconds += job.seconds().unwrap_or(0.0);
                 self.screen.ended(&job, backlog)?;
                 return Ok(job);
             }
             self.screen.update(&job, backlog);
-            if restart && self.restart.is_none() && job.state == "running" {
+            if restart && self.restart.is_none() && job.state == WireState::Running {
                 self.kill_and_restart(&job).await?;
             }
             sleep(LOOK_EVERY).await;
@@ -286,7 +288,7 @@ async fn print_hits(
     for (query, job) in queries
         .iter()
         .zip(jobs)
-        .filter(|(_, job)| job.state == "succeeded")
+        .filter(|(_, job)| job.state == WireState::Succeeded)
     {
         output.say(&format!("Best hits of {}:", query.short()))?;
         let table = client.file(&job.id, "hits.tsv").await?.text().await?;
