@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use crate::problem::{ApiError, Code};
 
 /// Nobody is held longer than this.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 pub(crate) struct Options(Vec<(String, String)>);

@@ -36,7 +36,7 @@ impl Uploads {
     }
 
     /// From now on the folder belongs to the job.
-    pub(crate) const fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.keep = true;
     }
 

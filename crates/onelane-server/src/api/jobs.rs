@@ -17,7 +17,7 @@ const FILTERS: [&str; 8] = [
 const MAX_LIMIT: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
 /// How long a deletion waits for the job that it cancelled.
-const DELETE_WAIT: Duration = Duration::from_secs(60);
+const DELETE_WAIT: Duration = Duration::from_mins(1);
 
 fn filter(options: &Options) -> Result<JobFilter, ApiError> {
     let states = options.all("state").map(|word| {

@@ -28,6 +28,7 @@ pub(crate) struct Created {
 }
 
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
 struct Query {
     query_name: String,
     query_sequence: String,
