@@ -1,2 +1,119 @@
-//! Tasks.
-fn main() {}
+//! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a task says what it does and reads its environment")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+/// Debian packages that the tests use: the program that shows that it is there, and the package.
+const PACKAGES: [(&str, &str); 3] =
+    [("ssearch36", "fasta3"), ("chromium", "chromium"), ("curl", "curl")];
+
+/// Python packages for the tests' clients, pinned.
+const PYTHON: [&str; 4] = ["httpx==0.28.1", "fastapi==0.115.6", "python-multipart==0.0.20", "openapi-spec-validator==0.7.1"];
+
+fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("test") => test(),
+        _ => bail!("usage: cargo xtask test"),
+    }
+}
+
+fn test() -> anyhow::Result<()> {
+    let strict = std::env::var_os("CI").is_some();
+    let mut missing = install_packages()?;
+    let python = install_python(&root());
+    if let Err(error) = &python {
+        missing.push(format!("Python clients ({error:#})"));
+    }
+    if strict && !missing.is_empty() {
+        bail!("CI needs what could not be installed: {}", missing.join(", "));
+    }
+    run_tests(python.ok().as_deref(), strict)?;
+    run(cargo().args(["run", "--release", "--", "demo"]))?;
+    for name in &missing {
+        println!("SKIPPED, because it is not installed: {name}");
+    }
+    Ok(())
+}
+
+fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
+    let has_nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    let mut command = cargo();
+    if has_nextest {
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    } else {
+        println!("cargo-nextest is not installed; using cargo test");
+        command.args(["test", "--workspace"]);
+    }
+    if let Some(python) = python {
+        command.env("ONELANE_TEST_PYTHON", python);
+    }
+    if strict {
+        command.env("ONELANE_REQUIRE_TOOLS", "1");
+    }
+    run(&mut command)
+}
+
+/// Installs what is missing, as root on Debian; otherwise gives the names of what is missing.
+fn install_packages() -> anyhow::Result<Vec<String>> {
+    let missing = || PACKAGES.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package);
+    let wanted: Vec<&str> = missing().collect();
+    let may_install = on_path("apt-get") && is_root();
+    if !wanted.is_empty() && may_install {
+        run(Command::new("apt-get").args(["update", "-q"]))?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-q", "--no-install-recommends"]);
+        run(install.args(&wanted))?;
+    }
+    Ok(missing().map(str::to_owned).collect())
+}
+
+/// A virtual environment under `target/`, made once for these versions.
+fn install_python(root: &Path) -> anyhow::Result<PathBuf> {
+    let folder = root.join("target").join("python");
+    let python = folder.join("bin/python");
+    let stamp = folder.join("versions");
+    let versions = PYTHON.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|there| there == versions) {
+        return Ok(python);
+    }
+    if !Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|output| output.status.success())
+        && is_root()
+    {
+        run(Command::new("apt-get").args(["install", "-y", "-q", "--no-install-recommends", "python3-venv"]))?;
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))?;
+    std::fs::write(&stamp, versions)?;
+    Ok(python)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    println!("+ {command:?}");
+    let status = command.status().with_context(|| format!("{command:?} could not be started"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}

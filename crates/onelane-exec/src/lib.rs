@@ -1,1 +1,151 @@
-//! Under construction.
+//! Where attempts run: the [`Executor`] trait, and the [`local`] machine behind it.
+//!
+//! Knows nothing of the store or of HTTP. An attempt's folder is the whole interface between the server and what runs:
+//! either side may die at any moment and the other finds there all that it needs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
+
+mod files;
+mod layout;
+pub mod local;
+mod record;
+
+pub use files::{sync_folder, write_durably};
+pub use layout::{DataFolder, DataFolderError, JobPaths};
+pub use local::{LocalExecutor, shim_main};
+pub use record::{
+    ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
+};
+
+/// One run of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// The job.
+    pub job: JobId,
+    /// Which run, from 1.
+    pub attempt: AttemptNo,
+}
+
+/// An input file on its way to the job's `input/`.
+#[derive(Clone, Debug)]
+pub struct LaunchFile {
+    /// Its name under `input/`.
+    pub file: String,
+    /// Where its content is.
+    pub content: LaunchContent,
+}
+
+/// Where an input's content is.
+#[derive(Clone, Debug)]
+pub enum LaunchContent {
+    /// Here.
+    Inline(String),
+    /// In a file that is moved into place.
+    Upload(PathBuf),
+}
+
+/// All that an executor needs to start an attempt.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Which attempt.
+    pub id: AttemptId,
+    /// The story of the job, written to `job.json`.
+    pub story: serde_json::Value,
+    /// The files for `input/`.
+    pub files: Vec<LaunchFile>,
+    /// Program and arguments, final: no shell touches them.
+    pub command: Vec<String>,
+    /// A command that tells the program's version, asked at start.
+    pub version_command: Option<Vec<String>>,
+    /// Environment for the tool, besides the server's own.
+    pub env: BTreeMap<String, String>,
+    /// Milliseconds between the polite signal and the final one.
+    pub grace_ms: u64,
+}
+
+/// A running attempt, as far as the store keeps it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The shim's process.
+    pub shim: ProcessRecord,
+    /// When the tool started.
+    pub started_at: Timestamp,
+    /// What the tool said of its version.
+    pub tool_version: Option<String>,
+}
+
+/// What became of an attempt, with proof.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It ended, and its tree is proved dead.
+    Exited(Box<ExitRecord>),
+    /// No tool was ever started, and none can be any more.
+    NeverStarted {
+        /// Why, for a person.
+        why: String,
+    },
+    /// Something may still run: nothing new may start in its place.
+    Stuck {
+        /// What is known, for a person.
+        why: String,
+    },
+}
+
+/// What an executor finds when it looks at an attempt.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It runs.
+    Running(Running),
+    /// It is over.
+    Over(Verdict),
+}
+
+/// An executor failed at something other than the attempt itself.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {doing}: {source}")]
+pub struct ExecError {
+    /// What was tried.
+    pub doing: String,
+    /// Why it failed.
+    pub source: std::io::Error,
+}
+
+impl ExecError {
+    pub(crate) fn new(doing: impl Into<String>, source: std::io::Error) -> Self {
+        Self {
+            doing: doing.into(),
+            source,
+        }
+    }
+}
+
+/// Somewhere that attempts run.
+#[async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// Makes the job's folder, before anything starts, and gives its path.
+    async fn prepare(&self, job: JobId) -> Result<PathBuf, ExecError>;
+
+    /// Starts an attempt and comes back when its tool runs or will never run.
+    async fn start(&self, launch: Launch) -> Result<Found, ExecError>;
+
+    /// Looks at an attempt of an earlier server: take the lock, then look under it.
+    async fn recover(&self, id: AttemptId) -> Result<Found, ExecError>;
+
+    /// Comes back when the attempt is over.
+    async fn watch(&self, id: AttemptId) -> Result<Verdict, ExecError>;
+
+    /// Asks the attempt to stop; [`Executor::watch`] tells when it has.
+    async fn stop(&self, id: AttemptId, reason: StopReason, grace_ms: u64)
+    -> Result<(), ExecError>;
+
+    /// The next line of progress after `seen` bytes of it, with the new count; waits for one. Never comes back when
+    /// the attempt tells nothing.
+    async fn progress(&self, id: AttemptId, seen: u64) -> Result<(String, u64), ExecError>;
+
+    /// Deletes all files of an ended job.
+    async fn remove(&self, job: JobId) -> Result<(), ExecError>;
+}

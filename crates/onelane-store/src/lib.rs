@@ -1,4 +1,4 @@
-//! Where jobs are kept: one narrow trait, and SQLite behind it.
+//! Where jobs are kept: one narrow trait, and `SQLite` behind it.
 //!
 //! A store commits and tells; it decides nothing. Next states come from `onelane_core::JobState::apply`, and each
 //! transition is a compare-and-set on (id, attempt, state).
@@ -6,9 +6,13 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use onelane_core::{AttemptNo, Failure, Job, JobId, JobState, OrderKey, Priority, StateWord, StopReason, Timestamp};
+use onelane_core::{
+    AttemptNo, Job, JobId, JobState, OrderKey, Priority, StateWord, StopReason, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod sqlite;
 
 /// What can go wrong in a store.
@@ -289,9 +293,4 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes a setting.
     async fn set_setting(&self, key: &str, value: &str) -> Result<()>;
-}
-
-/// A failure as the store keeps it: the word, and the rest as JSON.
-pub(crate) fn failure_json(failure: &Failure) -> String {
-    serde_json::to_string(failure).unwrap_or_default()
 }

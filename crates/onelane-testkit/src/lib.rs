@@ -1,1 +1,209 @@
-//! Under construction.
+//! For tests only: a real server as a child process, that can be killed and started again on the same data.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    reason = "a fixture fails by panicking"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Nothing in a test takes longer.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A server process, its data folder, and a client.
+pub struct TestServer {
+    binary: PathBuf,
+    folder: tempfile::TempDir,
+    with_tools_file: bool,
+    child: Option<Child>,
+    address: String,
+    /// The client.
+    pub http: reqwest::Client,
+}
+
+impl TestServer {
+    /// Starts a server with this tools file, or with the built-in tool.
+    pub fn start(binary: &str, tools_file: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(text) = tools_file {
+            std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
+        }
+        let mut server = Self {
+            binary: binary.into(),
+            folder,
+            with_tools_file: tools_file.is_some(),
+            child: None,
+            address: "127.0.0.1:0".to_owned(),
+            http: reqwest::Client::new(),
+        };
+        server.restart();
+        server
+    }
+
+    /// Starts the server again, at the same address.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the server is still there");
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--listen", &self.address, "--data"]).arg(self.data());
+        if self.with_tools_file {
+            command.arg("--config").arg(self.folder.path().join("onelane.toml"));
+        }
+        command.current_dir(self.folder.path()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().expect("the server says where it listens").unwrap();
+        self.address = first.rsplit("http://").next().unwrap().to_owned();
+        // Whatever else it prints must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.child = Some(child);
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running server");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and its end; gives the time that it took.
+    pub fn terminate(&mut self) -> Duration {
+        let mut child = self.child.take().expect("a running server");
+        let since = Instant::now();
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        since.elapsed()
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A whole URL.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder around the data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A job's folder.
+    pub fn job_folder(&self, id: &str) -> PathBuf {
+        self.data().join("jobs").join(&id[34..]).join(id)
+    }
+
+    /// GET, as JSON.
+    pub async fn get(&self, path: &str) -> Value {
+        let response = self.http.get(self.url(path)).timeout(LONG).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "GET {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: {text}"))
+    }
+
+    /// POST of a JSON body, as JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.http.post(self.url(path)).json(body).timeout(LONG).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    /// Submits parameters to a tool; gives the new job's id.
+    pub async fn submit(&self, tool: &str, params: &Value) -> String {
+        let (status, job) = self.post(&format!("/api/v1/tools/{tool}/jobs"), params).await;
+        assert_eq!(status, 201, "{job}");
+        job["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The job at its end.
+    pub async fn wait(&self, id: &str) -> Value {
+        let since = Instant::now();
+        loop {
+            let job = self.get(&format!("/api/v1/jobs/{id}?wait=30")).await;
+            if is_final(&job) {
+                return job;
+            }
+            assert!(since.elapsed() < LONG * 3, "{job}");
+        }
+    }
+
+    /// The job once it is in this state.
+    pub async fn until(&self, id: &str, state: &str) -> Value {
+        let since = Instant::now();
+        loop {
+            let job = self.get(&format!("/api/v1/jobs/{id}")).await;
+            if job["state"] == state {
+                return job;
+            }
+            assert!(since.elapsed() < LONG && !is_final(&job), "waiting for {state}: {job}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A JSON file of a job's folder.
+    pub fn read_json(&self, id: &str, path: &str) -> Value {
+        let path = self.job_folder(id).join(path);
+        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+    }
+}
+
+/// True for the three ends.
+pub fn is_final(job: &Value) -> bool {
+    matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
+}
+
+/// Processes that have this text in their environment: what is left of a job.
+pub fn processes_with(marker: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
+    })
+    .collect()
+}
+
+impl Drop for TestServer {
+    /// Ends the server, then whatever shims a failed test has left, by the numbers that they wrote down.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        for shim in left_shims(&self.data().join("jobs")) {
+            kill(Pid::from_raw(shim), Signal::SIGTERM).ok();
+        }
+    }
+}
+
+fn left_shims(jobs: &Path) -> Vec<i32> {
+    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let jobs = below(jobs).into_iter().flat_map(|shard| below(&shard));
+    let attempts = jobs.flat_map(|job| below(&job.join("attempts")));
+    let alive = attempts.filter(|attempt| !attempt.join("exit.json").exists());
+    let records = alive.filter_map(|attempt| std::fs::read(attempt.join("shim.json")).ok());
+    let pids = records.filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok()?["pid"].as_i64());
+    pids.filter_map(|pid| i32::try_from(pid).ok()).collect()
+}

@@ -1,0 +1,293 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use onelane_core::{Job, JobId, StateWord, StopReason, Timestamp};
+use onelane_exec::JobPaths;
+use onelane_store::{
+    AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted,
+};
+use onelane_tools::ToolDefinition;
+use tokio::sync::watch;
+
+use crate::runner::Shared;
+use crate::state::Event;
+
+/// How long a cancellation waits for its own commit before it answers with what is there.
+const CANCEL_ANSWER: Duration = Duration::from_secs(10);
+/// So many of the next ones in line are shown.
+const SHOWN: usize = 20;
+
+/// What a caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    NoSuchJob(JobId),
+    /// The job has not ended.
+    #[error("job {0} has not ended")]
+    Alive(JobId),
+    /// The key was used before with another request.
+    #[error("this Idempotency-Key was used before with a different request (job {0})")]
+    KeyReused(JobId),
+    /// Nothing more fits on the disk.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// Something else; the text is for the log.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::KeyReused(id) => Self::KeyReused(id),
+            StoreError::NoSuchJob(id) => Self::NoSuchJob(id),
+            StoreError::Alive(id) => Self::Alive(id),
+            StoreError::Full => Self::DiskFull,
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+/// How far a running job says it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// From 0 to 1.
+    pub fraction: f64,
+    /// What it is doing.
+    pub message: String,
+}
+
+/// What is known of a job beyond its row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// How many start before it; only while it waits.
+    pub position: Option<u64>,
+    /// Why it waits, as one sentence.
+    pub why: Option<String>,
+    /// How far it is; only while it runs and tells.
+    pub progress: Option<Progress>,
+}
+
+/// The queue at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueView {
+    /// How many wait.
+    pub queued: u64,
+    /// How many are starting or running.
+    pub running: u64,
+    /// Whether starts are held back.
+    pub paused: bool,
+    /// What is starting or running.
+    pub running_ids: Vec<JobId>,
+    /// The first ones in line.
+    pub next_ids: Vec<JobId>,
+}
+
+/// The engine as the server sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.shared.surroundings.now()
+    }
+
+    /// A new job's id.
+    pub fn new_id(&self) -> JobId {
+        JobId::new(self.now(), self.shared.surroundings.random())
+    }
+
+    /// Takes a checked submission in; it is on disk when this returns.
+    pub async fn submit(&self, new: NewJob) -> Result<Submitted> {
+        Ok(self.shared.store.submit(new).await?)
+    }
+
+    /// The earlier job of this key, if the key is known.
+    pub async fn replay(&self, owner: &str, key: &Idempotency) -> Result<Option<Job>> {
+        Ok(self.shared.store.replay(owner, key).await?)
+    }
+
+    /// One job.
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        Ok(self.shared.store.job(id).await?)
+    }
+
+    /// A page of jobs, newest first.
+    pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>> {
+        Ok(self.shared.store.jobs(filter).await?)
+    }
+
+    /// Ids that end with this text.
+    pub async fn ids_by_suffix(&self, suffix: &str, limit: usize) -> Result<Vec<JobId>> {
+        Ok(self.shared.store.ids_by_suffix(suffix, limit).await?)
+    }
+
+    /// A job's parameters.
+    pub async fn input(&self, id: JobId) -> Result<Option<JobInput>> {
+        Ok(self.shared.store.input(id).await?)
+    }
+
+    /// A job's attempts, first one first.
+    pub async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {
+        Ok(self.shared.store.attempts(id).await?)
+    }
+
+    /// Asks a job to stop; the wish is on disk, or the job has ended, when this returns.
+    pub async fn cancel(&self, id: JobId) -> Result<Job> {
+        let mut news = self.watch(id);
+        let deadline = tokio::time::Instant::now() + CANCEL_ANSWER;
+        loop {
+            let job = self.known(id).await?;
+            if job.state.is_final() || job.stop_reason == Some(StopReason::Cancel) {
+                return Ok(job);
+            }
+            self.shared.feed(Event::Cancel(job.clone()));
+            if tokio::time::timeout_at(deadline, news.changed())
+                .await
+                .is_err()
+            {
+                return Ok(job);
+            }
+        }
+    }
+
+    /// Deletes an ended job and its files.
+    pub async fn remove(&self, id: JobId) -> Result<()> {
+        self.shared.store.remove(id).await?;
+        self.shared
+            .executor
+            .remove(id)
+            .await
+            .map_err(|error| EngineError::Broken(error.to_string()))
+    }
+
+    /// Waits for a job's end, at most so long, and gives it as it is then.
+    pub async fn wait(&self, id: JobId, at_most: Duration) -> Result<Job> {
+        let mut news = self.watch(id);
+        let deadline = tokio::time::Instant::now() + at_most;
+        loop {
+            let job = self.known(id).await?;
+            if job.state.is_final()
+                || tokio::time::timeout_at(deadline, news.changed())
+                    .await
+                    .is_err()
+            {
+                return Ok(job);
+            }
+        }
+    }
+
+    /// A counter that grows with each piece of news of a job: its state, place or progress.
+    pub fn watch(&self, id: JobId) -> watch::Receiver<u64> {
+        self.shared.watchers.subscribe(id)
+    }
+
+    /// Position, reason and progress.
+    pub fn place(&self, job: &Job) -> Place {
+        match job.state.word() {
+            StateWord::Queued => {
+                let state = self.shared.state.lock();
+                let position = state.position(job.order_key) as u64;
+                Place {
+                    position: Some(position),
+                    why: Some(state.why(job.order_key)),
+                    progress: None,
+                }
+            }
+            StateWord::Running => Place {
+                progress: self.shared.progress_of(job.id),
+                ..Place::default()
+            },
+            _ => Place::default(),
+        }
+    }
+
+    /// The queue at a glance.
+    pub fn queue(&self) -> QueueView {
+        let state = self.shared.state.lock();
+        QueueView {
+            queued: state.queued() as u64,
+            running: state.running() as u64,
+            paused: state.paused(),
+            running_ids: state.running_ids(),
+            next_ids: state.next_ids(SHOWN),
+        }
+    }
+
+    /// Queued and running jobs.
+    pub fn backlog(&self) -> u64 {
+        let state = self.shared.state.lock();
+        (state.queued() + state.running()) as u64
+    }
+
+    /// Holds back new starts; survives a restart.
+    pub async fn pause(&self) -> Result<()> {
+        self.shared.store.set_setting("paused", "yes").await?;
+        self.shared.feed(Event::Pause);
+        self.shared.watchers.tell_all();
+        Ok(())
+    }
+
+    /// Lets jobs start again.
+    pub async fn resume(&self) -> Result<()> {
+        self.shared.store.set_setting("paused", "no").await?;
+        self.shared.feed(Event::Resume);
+        self.shared.watchers.tell_all();
+        Ok(())
+    }
+
+    /// Makes a job's folder before its start, for those who are told its path.
+    pub async fn prepare_folder(&self, id: JobId) -> Result<PathBuf> {
+        self.shared
+            .executor
+            .prepare(id)
+            .await
+            .map_err(|error| EngineError::Broken(error.to_string()))
+    }
+
+    /// Where a job's files are.
+    pub fn paths(&self, id: JobId) -> JobPaths {
+        JobPaths::new(&self.shared.jobs, id)
+    }
+
+    /// Where large inputs arrive.
+    pub fn uploads(&self) -> &Path {
+        &self.shared.uploads
+    }
+
+    /// All tools, in the order of their declaration.
+    pub fn tools(&self) -> &[Arc<ToolDefinition>] {
+        &self.shared.tools
+    }
+
+    /// One tool.
+    pub fn tool(&self, name: &str) -> Option<&Arc<ToolDefinition>> {
+        self.shared.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// The tool behind the starting point's interface.
+    pub fn default_tool(&self) -> Option<&Arc<ToolDefinition>> {
+        match &self.shared.default_tool {
+            Some(name) => self.tool(name),
+            None => self
+                .shared
+                .tools
+                .first()
+                .filter(|_| self.shared.tools.len() == 1),
+        }
+    }
+
+    async fn known(&self, id: JobId) -> Result<Job> {
+        self.job(id).await?.ok_or(EngineError::NoSuchJob(id))
+    }
+}

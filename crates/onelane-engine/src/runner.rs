@@ -1,0 +1,485 @@
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use onelane_core::{Capacity, Job, JobId};
+use onelane_exec::{
+    AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict,
+};
+use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
+use onelane_tools::{Places, ToolDefinition};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::handle::{Handle, Progress};
+use crate::state::{Action, Event, State, step};
+use crate::watchers::Watchers;
+use crate::{EngineError, Surroundings};
+
+/// Milliseconds between the polite signal and the final one.
+const GRACE_MS: u64 = 10_000;
+/// After a store or executor that failed: so long until the next try.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// What an engine is made of.
+pub struct Setup {
+    /// The durable truth.
+    pub store: Arc<dyn Store>,
+    /// Where attempts run.
+    pub executor: Arc<dyn Executor>,
+    /// Clock and dice.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// What jobs may use.
+    pub machine: Capacity,
+    /// The tools.
+    pub tools: Vec<ToolDefinition>,
+    /// The tool behind the starting point's interface; unset, it is the only one.
+    pub default_tool: Option<String>,
+    /// Where the jobs' folders are.
+    pub jobs: PathBuf,
+    /// Where large inputs arrive.
+    pub uploads: PathBuf,
+    /// This boot of the machine, to count interruptions within it.
+    pub boot_id: String,
+}
+
+pub(crate) struct Shared {
+    pub store: Arc<dyn Store>,
+    pub executor: Arc<dyn Executor>,
+    pub surroundings: Arc<dyn Surroundings>,
+    pub state: Mutex<State>,
+    pub watchers: Watchers,
+    pub tools: Vec<Arc<ToolDefinition>>,
+    pub default_tool: Option<String>,
+    pub jobs: PathBuf,
+    pub uploads: PathBuf,
+    boot_id: String,
+    progress: Mutex<HashMap<JobId, Progress>>,
+    actions: mpsc::UnboundedSender<Action>,
+}
+
+impl Shared {
+    /// One step, and its actions on their way, in order.
+    pub(crate) fn feed(&self, event: Event) {
+        let mut state = self.state.lock();
+        for action in step(&mut state, event, self.surroundings.now()) {
+            // The receiver lives as long as the engine; after that nobody needs the action.
+            self.actions.send(action).ok();
+        }
+    }
+
+    pub(crate) fn progress_of(&self, id: JobId) -> Option<Progress> {
+        self.progress.lock().get(&id).cloned()
+    }
+
+    /// On the writer's thread: quick, and no call into the store.
+    fn told(&self, change: Change) {
+        match change {
+            Change::Submitted(job, entry) => {
+                self.feed(Event::Waits(entry));
+                self.watchers.tell(job.id);
+            }
+            Change::Moved(job) => self.watchers.tell(job.id),
+            Change::Removed(id) => self.watchers.tell(id),
+        }
+    }
+
+    fn definition(&self, hash: &str) -> Option<Arc<ToolDefinition>> {
+        self.state.lock().definition(hash).cloned()
+    }
+}
+
+/// A started engine.
+pub struct Engine {
+    handle: Handle,
+}
+
+impl Engine {
+    /// Rebuilds the memory from the store, takes up what an earlier server left, and begins.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn start(setup: Setup) -> Result<Self, EngineError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let paused = setup.store.setting("paused").await?.as_deref() == Some("yes");
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(setup.machine, true)),
+            store: setup.store,
+            executor: setup.executor,
+            surroundings: setup.surroundings,
+            watchers: Watchers::default(),
+            tools: setup.tools.into_iter().map(Arc::new).collect(),
+            default_tool: setup.default_tool,
+            jobs: setup.jobs,
+            uploads: setup.uploads,
+            boot_id: setup.boot_id,
+            progress: Mutex::default(),
+            actions: sender,
+        });
+        // Before the queue is read, so that no submission falls between.
+        let sink = shared.clone();
+        shared
+            .store
+            .subscribe(Box::new(move |change| sink.told(change)));
+        rebuild(&shared).await?;
+        tokio::spawn(perform_all(shared.clone(), receiver));
+        if !paused {
+            shared.feed(Event::Resume);
+        }
+        Ok(Self {
+            handle: Handle { shared },
+        })
+    }
+
+    /// The way in.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// No new starts from now on, without a durable pause: the server is stopping.
+    pub fn stop_starting(&self) {
+        self.handle.shared.feed(Event::Pause);
+    }
+}
+
+async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
+    for tool in &shared.tools {
+        let json = serde_json::to_string(&**tool)
+            .map_err(|error| EngineError::Broken(error.to_string()))?;
+        shared.store.define(&tool.hash(), &json).await?;
+        shared.state.lock().define(&tool.hash(), tool.clone());
+    }
+    let alive = shared.store.alive().await?;
+    let queue = shared.store.queue().await?;
+    let hashes = alive
+        .iter()
+        .map(|job| &job.definition)
+        .chain(queue.iter().map(|entry| &entry.definition));
+    for hash in hashes {
+        know_definition(shared, hash).await?;
+    }
+    sweep_uploads(shared).await?;
+    for job in alive {
+        let interruptions = interruptions(shared, job.id).await?;
+        shared.feed(Event::WasAlive { job, interruptions });
+    }
+    for entry in queue {
+        shared.feed(Event::Waits(entry));
+    }
+    Ok(())
+}
+
+/// A queued job keeps the definition that it was accepted with, also when the tools file has changed since.
+async fn know_definition(shared: &Shared, hash: &str) -> Result<(), EngineError> {
+    if shared.definition(hash).is_some() {
+        return Ok(());
+    }
+    let json = shared.store.definition(hash).await?.unwrap_or_default();
+    let tool: ToolDefinition = serde_json::from_str(&json).map_err(|error| {
+        EngineError::Broken(format!(
+            "definition {hash} in the store can't be read: {error}"
+        ))
+    })?;
+    shared.state.lock().define(hash, Arc::new(tool));
+    Ok(())
+}
+
+/// Uploads are named after the job that they are for: those of no waiting job are left from a submission that was
+/// never committed.
+async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
+    let Ok(entries) = std::fs::read_dir(&shared.uploads) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let id = entry.file_name().to_string_lossy().parse::<JobId>().ok();
+        let job = match id {
+            Some(id) => shared.store.job(id).await?,
+            None => None,
+        };
+        if job.is_none_or(|job| job.state.is_final()) {
+            let path = entry.path();
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            if let Err(error) = removed {
+                tracing::warn!(%error, path = %path.display(), "an abandoned upload could not be removed");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn interruptions(shared: &Shared, id: JobId) -> Result<u32, EngineError> {
+    let attempts = shared.store.attempts(id).await?;
+    let in_this_boot = |record: &&AttemptRecord| {
+        let cut_off = matches!(
+            record.outcome.as_deref(),
+            Some("interrupted" | "never_started")
+        );
+        cut_off
+            && record
+                .shim
+                .as_ref()
+                .is_none_or(|shim| shim.boot_id == shared.boot_id)
+    };
+    Ok(u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX))
+}
+
+async fn perform_all(shared: Arc<Shared>, mut actions: mpsc::UnboundedReceiver<Action>) {
+    while let Some(action) = actions.recv().await {
+        if matches!(action, Action::QueueMoved) {
+            shared.watchers.tell_all();
+        } else {
+            tokio::spawn(perform(shared.clone(), action));
+        }
+    }
+}
+
+async fn perform(shared: Arc<Shared>, action: Action) {
+    match action {
+        Action::Load(id) => load(&shared, id).await,
+        Action::Commit(transition) => commit(&shared, *transition).await,
+        Action::Launch(job) => launch(&shared, *job).await,
+        Action::Recover(job, attempt) => recover(&shared, AttemptId { job, attempt }, None).await,
+        Action::Watch(job, attempt) => watch(&shared, AttemptId { job, attempt }).await,
+        Action::Stop(job, attempt, reason) => {
+            let id = AttemptId { job, attempt };
+            while let Err(error) = shared.executor.stop(id, reason, GRACE_MS).await {
+                tracing::error!(%error, %job, attempt, "an attempt could not be stopped; trying again");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+        Action::QueueMoved => {}
+    }
+}
+
+async fn load(shared: &Shared, id: JobId) {
+    loop {
+        let read = async {
+            Ok::<_, EngineError>((
+                shared.store.job(id).await?,
+                interruptions(shared, id).await?,
+            ))
+        };
+        match read.await {
+            Ok((Some(job), interruptions)) => {
+                return shared.feed(Event::Loaded { job, interruptions });
+            }
+            Ok((None, _)) => return shared.feed(Event::Gone(id)),
+            Err(error) => {
+                tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again");
+            }
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+async fn commit(shared: &Shared, transition: Transition) {
+    let id = transition.id;
+    loop {
+        match shared.store.transition(transition.clone()).await {
+            Ok(job) => return shared.feed(Event::Committed(job)),
+            Err(StoreError::NoSuchJob(_)) => return shared.feed(Event::Gone(id)),
+            Err(StoreError::Moved(_)) => {
+                tracing::error!(job = %id, "a job was moved by somebody else");
+                match shared.store.job(id).await {
+                    Ok(Some(job)) => return shared.feed(Event::Committed(job)),
+                    Ok(None) => return shared.feed(Event::Gone(id)),
+                    Err(error) => {
+                        tracing::error!(%error, job = %id, "a moved job could not be read");
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, job = %id, "a transition could not be written; trying again");
+            }
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+async fn launch(shared: &Shared, job: Job) {
+    let id = AttemptId {
+        job: job.id,
+        attempt: job.attempt,
+    };
+    match make_launch(shared, &job).await {
+        Err(error) => {
+            let why = error.to_string();
+            tracing::error!(job = %job.id, why, "an attempt could not be prepared");
+            shared.feed(Event::Found {
+                id: job.id,
+                found: Found::Over(Verdict::NeverStarted { why }),
+            });
+        }
+        Ok(launch) => match shared.executor.start(launch).await {
+            Ok(found) => shared.feed(Event::Found { id: job.id, found }),
+            Err(error) => {
+                tracing::error!(%error, job = %job.id, "an attempt could not be started");
+                recover(shared, id, Some(error)).await;
+            }
+        },
+    }
+}
+
+/// Asks the executor what there is. After a failed start its error is the reason that a person wants to read.
+async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
+    loop {
+        match shared.executor.recover(id).await {
+            Ok(Found::Over(Verdict::NeverStarted { why })) => {
+                let why = cause.map_or(why, |error| error.to_string());
+                return shared.feed(Event::Found {
+                    id: id.job,
+                    found: Found::Over(Verdict::NeverStarted { why }),
+                });
+            }
+            Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
+            Err(error) => {
+                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
+            }
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+async fn watch(shared: &Shared, id: AttemptId) {
+    let verdict = tokio::select! {
+        verdict = until_over(shared, id) => verdict,
+        () = follow_progress(shared, id) => return,
+    };
+    shared.progress.lock().remove(&id.job);
+    shared.feed(Event::Found {
+        id: id.job,
+        found: Found::Over(verdict),
+    });
+}
+
+async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
+    loop {
+        match shared.executor.watch(id).await {
+            Ok(verdict) => return verdict,
+            Err(error) => {
+                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again");
+            }
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+/// Never comes back: progress is a courtesy, and its errors end nothing.
+async fn follow_progress(shared: &Shared, id: AttemptId) {
+    let mut seen = 0;
+    loop {
+        match shared.executor.progress(id, seen).await {
+            Ok((line, now_seen)) => {
+                seen = now_seen;
+                if let Some(progress) = parse_progress(&line) {
+                    shared.progress.lock().insert(id.job, progress);
+                    shared.watchers.tell(id.job);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, job = %id.job, "the progress can't be read any more");
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// `0.42 aligning`: a fraction from 0 to 1, and words.
+fn parse_progress(line: &str) -> Option<Progress> {
+    let (number, message) = line.split_once(' ').unwrap_or((line, ""));
+    let fraction: f64 = number
+        .parse()
+        .ok()
+        .filter(|fraction| (0.0..=1.0).contains(fraction))?;
+    Some(Progress {
+        fraction,
+        message: message.trim().chars().take(200).collect(),
+    })
+}
+
+async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> {
+    let tool = shared
+        .definition(&job.definition)
+        .ok_or_else(|| EngineError::Broken("its tool's definition is unknown".into()))?;
+    let input = shared.store.input(job.id).await?.unwrap_or_default();
+    let paths = JobPaths::new(&shared.jobs, job.id);
+    let takes = tool.needs.of(shared.state.lock().machine());
+    let (output, work) = (paths.output(job.attempt), paths.work(job.attempt));
+    let places = Places {
+        input: &paths.input(),
+        output: &output,
+        work: &work,
+        cpus: takes.cpus,
+        memory_bytes: takes.memory_bytes,
+        job_id: job.id.to_string(),
+        name: job.name.clone().unwrap_or_default(),
+    };
+    let command = tool
+        .command_line(&input.params, &places)
+        .map_err(EngineError::Broken)?;
+    Ok(Launch {
+        id: AttemptId {
+            job: job.id,
+            attempt: job.attempt,
+        },
+        story: story(job, &tool, &input),
+        env: environment(job, &paths.attempt(job.attempt), &places),
+        files: input.files.into_iter().map(launch_file).collect(),
+        command,
+        version_command: tool.version.clone(),
+        grace_ms: GRACE_MS,
+    })
+}
+
+fn launch_file(file: onelane_store::InputFile) -> LaunchFile {
+    let content = match file.content {
+        InputContent::Inline(text) => LaunchContent::Inline(text),
+        InputContent::Upload(path) => LaunchContent::Upload(path),
+    };
+    LaunchFile {
+        file: file.file,
+        content,
+    }
+}
+
+fn environment(job: &Job, folder: &Path, places: &Places<'_>) -> BTreeMap<String, String> {
+    let entries = [
+        ("ONELANE_JOB_ID", job.id.to_string()),
+        ("ONELANE_ATTEMPT", job.attempt.to_string()),
+        ("ONELANE_OUTPUT", places.output.display().to_string()),
+        (
+            "ONELANE_PROGRESS",
+            folder.join("progress").display().to_string(),
+        ),
+        ("ONELANE_CPUS", places.cpus.to_string()),
+        ("ONELANE_MEMORY_BYTES", places.memory_bytes.to_string()),
+    ];
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// `job.json`: what was asked, readable without the server.
+fn story(job: &Job, tool: &ToolDefinition, input: &JobInput) -> serde_json::Value {
+    serde_json::json!({
+        "id": job.id,
+        "seq": job.seq,
+        "owner": job.owner,
+        "tool": job.tool,
+        "name": job.name,
+        "tags": job.tags,
+        "priority": job.priority,
+        "created_at": job.created_at,
+        "digest": job.digest,
+        "params": input.params,
+        "notes": input.notes,
+        "definition_hash": job.definition,
+        "definition": tool,
+    })
+}

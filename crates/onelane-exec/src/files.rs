@@ -1,0 +1,59 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Makes a folder's entries durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Writes a file so that a reader, also after a power cut, finds all of it or none of it.
+pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&temporary)?;
+    finish(&mut file, content)?;
+    put_in_place(&temporary, path)
+}
+
+/// Reserves the bytes of a later [`write_durably`] to the same path, so that a disk that fills up in between can't
+/// stop it.
+pub(crate) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = File::create(path.with_extension("tmp"))?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).or_else(|error| {
+        // A file system without preallocation loses the guarantee, not the job.
+        if error == rustix::io::Errno::OPNOTSUPP {
+            Ok(())
+        } else {
+            Err(error.into())
+        }
+    })
+}
+
+fn finish(file: &mut File, content: &[u8]) -> io::Result<()> {
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
+}
+
+fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Syncs every file and folder below `folder`, and `folder` itself. Symbolic links are not followed.
+pub(crate) fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_folder(folder)
+}

@@ -1,0 +1,337 @@
+//! The guard: the tool's parent. Single-threaded, a subreaper, and the one who sees `ECHILD`.
+
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, getpid, getppid, setsid};
+use onelane_core::{StopReason, Timestamp};
+
+use super::channel::Channel;
+use super::process::{now, tick};
+use super::shim::{self, child_signals};
+use super::tree::{self, Reaped};
+use crate::record::{FromGuard, GuardReport, Outcome, StartMessage, ToGuard, ToolUsage};
+
+/// The shim's side of this is [`super::shim`].
+pub(crate) type GuardChannel = Channel<FromGuard, ToGuard>;
+
+/// How long a version command may take.
+const VERSION_TIME: Duration = Duration::from_secs(10);
+/// How much of its answer is read, in bytes.
+const VERSION_BYTES: u64 = 4096;
+
+struct Guard {
+    message: StartMessage,
+    shim: GuardChannel,
+    signals: SignalFd,
+    stop: Option<(StopReason, Instant)>,
+    shim_is_gone: bool,
+}
+
+/// A tool that runs.
+struct Tool {
+    pid: u32,
+    started_at: Timestamp,
+    since: Instant,
+}
+
+/// Runs the tool to its end. Called in the forked child; never comes back to the shim's code.
+pub(crate) fn run(
+    message: StartMessage,
+    shim: GuardChannel,
+    logs: (PipeWriter, PipeWriter),
+) -> io::Result<()> {
+    prctl::set_child_subreaper(true)?;
+    let mut guard = Guard {
+        message,
+        shim,
+        signals: child_signals()?,
+        stop: None,
+        shim_is_gone: false,
+    };
+    if !guard.wait_for_go() {
+        return Ok(());
+    }
+    let tool_version = guard.ask_version();
+    let mut report = match guard.start_tool(logs) {
+        Ok(tool) => guard.watch(&tool, tool_version.as_ref()),
+        Err(error) => not_started(&guard.message.command, &error),
+    };
+    report.tool_version = tool_version;
+    guard.hand_over(report)
+}
+
+impl Guard {
+    /// False when the shim went away, or a stop came, before anything was started.
+    fn wait_for_go(&mut self) -> bool {
+        loop {
+            let arrived = self.shim.receive();
+            if arrived
+                .messages
+                .iter()
+                .any(|message| matches!(message, ToGuard::Go))
+            {
+                return true;
+            }
+            if arrived.closed {
+                return false;
+            }
+        }
+    }
+
+    fn start_tool(&self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
+        let mut command = self.tool_command(&self.message.command)?;
+        let child = command.stdout(stdout).stderr(stderr).spawn()?;
+        // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
+        Ok(Tool {
+            pid: child.id(),
+            started_at: now(),
+            since: tick(),
+        })
+    }
+
+    fn tool_command(&self, line: &[String]) -> io::Result<Command> {
+        let (program, arguments) = line.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(self.message.folder.join("work"))
+            .stdin(Stdio::null());
+        shim::hide_settings(&mut command);
+        command.envs(&self.message.env);
+        die_with_guard(&mut command);
+        Ok(command)
+    }
+
+    /// The first line that the version command prints, on either stream.
+    fn ask_version(&mut self) -> Option<String> {
+        let line = self.message.version_command.clone()?;
+        let (reader, writer) = io::pipe().ok()?;
+        let both = writer.try_clone().ok()?;
+        let spawned = self
+            .tool_command(&line)
+            .and_then(|mut command| command.stdout(writer).stderr(both).spawn());
+        let answer = spawned.ok().map(|_| read_for_a_while(reader));
+        tree::end_tree(&self.signals);
+        answer?
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn watch(&mut self, tool: &Tool, version: Option<&String>) -> GuardReport {
+        let started = FromGuard::Started {
+            started_at: tool.started_at,
+            tool_version: version.cloned(),
+        };
+        // If the shim is gone, the next poll says so.
+        self.shim.send(&started).ok();
+        let ended = loop {
+            match tree::reap() {
+                Reaped::Some(ended) | Reaped::All(ended) if has(&ended, tool.pid) => break ended,
+                // Without the main process in the list it can't be all: it is our child until it is reaped.
+                _ => {}
+            }
+            if self.must_kill_now() {
+                break tree::end_tree(&self.signals).0;
+            }
+            self.wait();
+        };
+        let finished_at = now();
+        let wall_s = tool.since.elapsed().as_secs_f64();
+        // The tool's own end ends the attempt: whatever it left behind goes too, and nobody waits for a pipe.
+        let (_, leftovers_killed) = tree::end_tree(&self.signals);
+        GuardReport {
+            outcome: self.outcome(&ended, tool.pid),
+            stopped: self.stop.map(|(reason, _)| reason),
+            started_at: Some(tool.started_at),
+            finished_at,
+            usage: usage(wall_s),
+            leftovers_killed,
+            tool_version: None,
+        }
+    }
+
+    fn outcome(&self, ended: &[(u32, WaitStatus)], main: u32) -> Outcome {
+        if self.shim_is_gone && self.stop.is_none() {
+            return Outcome::Interrupted {
+                message: "the attempt's shim was killed".to_owned(),
+            };
+        }
+        match ended.iter().find(|(pid, _)| *pid == main) {
+            Some((_, WaitStatus::Exited(_, code))) => Outcome::Exit { code: *code },
+            Some((_, WaitStatus::Signaled(_, signal, _))) => Outcome::Signal {
+                signal: *signal as i32,
+            },
+            _ => Outcome::Interrupted {
+                message: "the tool's end was not seen".to_owned(),
+            },
+        }
+    }
+
+    fn must_kill_now(&self) -> bool {
+        self.shim_is_gone || self.stop.is_some_and(|(_, deadline)| tick() >= deadline)
+    }
+
+    /// Waits for a death, a word from the shim, or the end of the grace time.
+    fn wait(&mut self) {
+        let left = self
+            .stop
+            .map(|(_, deadline)| deadline.saturating_duration_since(tick()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_millis().min(60_000) + 1).unwrap_or(PollTimeout::ZERO)
+        });
+        let mut fds = [
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut fds, timeout).ok();
+        let shim_has_word = fds[1].any().unwrap_or(false);
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        if shim_has_word {
+            self.listen();
+        }
+    }
+
+    fn listen(&mut self) {
+        let arrived = self.shim.receive();
+        self.shim_is_gone |= arrived.closed;
+        for message in arrived.messages {
+            if let ToGuard::Stop { reason, grace_ms } = message {
+                self.begin_stop(reason, grace_ms);
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, reason: StopReason, grace_ms: u64) {
+        if self.stop.is_none() {
+            self.stop = Some((reason, tick() + Duration::from_millis(grace_ms)));
+            tree::signal_descendants(Signal::SIGTERM);
+        }
+    }
+
+    /// Gives the finding to the shim, who writes it down; if the shim dies first, the guard does.
+    fn hand_over(mut self, report: GuardReport) -> io::Result<()> {
+        let ended = FromGuard::Ended(report.clone());
+        if !self.shim_is_gone && self.shim.send(&ended).is_ok() {
+            while !self.shim.receive().closed {}
+        }
+        if self.message.folder.join("exit.json").exists() {
+            return Ok(());
+        }
+        shim::write_exit(
+            &self.message,
+            report,
+            crate::record::LogCounts::default(),
+            "echild",
+        )
+    }
+}
+
+fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {
+    ended.iter().any(|(other, _)| *other == pid)
+}
+
+/// The tool's own session, and its death with the guard's: nothing of a tool may live without a supervisor.
+#[expect(
+    unsafe_code,
+    reason = "pre_exec: the closure makes system calls only, which are safe between fork and exec"
+)]
+fn die_with_guard(command: &mut Command) {
+    let guard: Pid = getpid();
+    // SAFETY: setsid, prctl and getppid are async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            setsid()?;
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The guard may have died before the line above took effect.
+            if getppid() == guard {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        });
+    }
+}
+
+fn read_for_a_while(mut reader: PipeReader) -> String {
+    let deadline = tick() + VERSION_TIME;
+    let mut answer = Vec::new();
+    while (answer.len() as u64) < VERSION_BYTES && readable_before(&reader, deadline) {
+        let mut part = [0_u8; 1024];
+        match reader.read(&mut part) {
+            Ok(count) if count > 0 => answer.extend_from_slice(&part[..count]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn readable_before(reader: &PipeReader, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(tick()).as_millis();
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    poll(
+        &mut fds,
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
+    )
+    .is_ok_and(|ready| ready > 0)
+}
+
+/// What all reaped descendants used (getrusage(2), `RUSAGE_CHILDREN`).
+fn usage(wall_s: f64) -> ToolUsage {
+    let Ok(children) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
+        return ToolUsage {
+            wall_s,
+            ..ToolUsage::default()
+        };
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of processor time stay far below 2^52"
+    )]
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    ToolUsage {
+        wall_s,
+        cpu_s: seconds(children.user_time()) + seconds(children.system_time()),
+        memory_peak_bytes: u64::try_from(children.max_rss()).unwrap_or(0) * 1024,
+    }
+}
+
+fn not_started(command: &[String], error: &io::Error) -> GuardReport {
+    let program = command.first().map_or("", String::as_str);
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "it was not found; is it installed and on the server's PATH?".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "it is not executable for the server's user".to_owned(),
+        _ => error.to_string(),
+    };
+    GuardReport {
+        outcome: Outcome::StartFailed {
+            message: format!("`{program}` could not be started: {why}"),
+        },
+        stopped: None,
+        started_at: None,
+        finished_at: now(),
+        usage: ToolUsage::default(),
+        leftovers_killed: 0,
+        tool_version: None,
+    }
+}
+
+/// Whether the folder is one that a guard may write into; kept apart so that tests can ask it.
+pub(crate) fn is_attempt_folder(folder: &Path) -> bool {
+    folder.join("attempt.lock").is_file()
+}

@@ -1,0 +1,137 @@
+//! Facts about processes, from /proc (proc(5)).
+
+use std::fs;
+use std::io;
+
+use onelane_core::Timestamp;
+
+use crate::record::ProcessRecord;
+
+/// The wall clock, for records.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an executor writes down when things happened"
+)]
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The clock that is never set, for spans.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an executor measures how long things take"
+)]
+pub(crate) fn tick() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// This boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
+}
+
+/// This process, written down.
+pub(crate) fn describe(pid: u32) -> io::Result<ProcessRecord> {
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/pid"))?;
+    Ok(ProcessRecord {
+        pid,
+        start_time: stat(pid)?.start_time,
+        boot_id: boot_id()?,
+        pid_namespace: namespace.to_string_lossy().into_owned(),
+    })
+}
+
+/// True when `record` names a process that lives now: number, start time and boot all agree.
+pub(crate) fn lives(record: &ProcessRecord) -> bool {
+    let same_boot = boot_id().is_ok_and(|boot| boot == record.boot_id);
+    same_boot && stat(record.pid).is_ok_and(|stat| stat.start_time == record.start_time)
+}
+
+/// What one `/proc/<pid>/stat` says.
+pub(crate) struct Stat {
+    pub pid: u32,
+    pub parent: u32,
+    pub start_time: u64,
+    pub is_zombie: bool,
+}
+
+/// Reads one process's line. The name in parentheses may hold anything, so fields count from the last `)`.
+pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
+    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(pid, &String::from_utf8_lossy(&bytes))
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // `rest` begins with field 3 (state); field 4 is the parent, field 22 the start time.
+    Some(Stat {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        start_time: fields.get(19)?.parse().ok()?,
+        is_zombie: matches!(*fields.first()?, "Z" | "X"),
+    })
+}
+
+/// All processes that can be seen now.
+pub(crate) fn all() -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| stat(pid).ok()).collect()
+}
+
+/// Living descendants of `root`, parents before children.
+pub(crate) fn descendants(root: u32) -> Vec<u32> {
+    let everyone = all();
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(
+            everyone
+                .iter()
+                .filter(|stat| stat.parent == parent)
+                .map(|stat| stat.pid),
+        );
+        next += 1;
+    }
+    family.retain(|pid| {
+        *pid != root
+            && everyone
+                .iter()
+                .any(|stat| stat.pid == *pid && !stat.is_zombie)
+    });
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        let line = "7 (a) b (c) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 0 0";
+        let stat = parse_stat(7, line).unwrap();
+        assert_eq!(
+            (stat.parent, stat.start_time, stat.is_zombie),
+            (3, 4242, false)
+        );
+    }
+
+    #[test]
+    fn this_process_lives_and_a_reused_number_does_not() {
+        let mut record = describe(std::process::id()).unwrap();
+        assert!(lives(&record));
+        record.start_time += 1;
+        assert!(!lives(&record));
+    }
+}

@@ -1,0 +1,89 @@
+//! Waiting for what appears in an attempt's folder, by inotify(7): wake-ups instead of polling, also after adoption.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A tool that floods its progress file is read in parts of so many bytes; only the newest line counts.
+const PART: u64 = 64 * 1024;
+
+struct Watch(Inotify);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+struct Notices(AsyncFd<Watch>);
+
+/// Registers a descriptor that its owner keeps open for as long as the registration lives.
+#[expect(
+    unsafe_code,
+    reason = "tokio asks the caller to promise that the descriptor stays open"
+)]
+pub(crate) fn when_readable<T: AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: `T` owns its descriptor and is moved into the registration, which drops it last.
+    unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }.map_err(Into::into)
+}
+
+impl Notices {
+    fn of(path: &Path, what: AddWatchFlags) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        inotify.add_watch(path, what)?;
+        Ok(Self(when_readable(Watch(inotify))?))
+    }
+
+    /// Waits for one notice or more, and takes them all.
+    async fn next(&self) -> io::Result<()> {
+        let mut ready = self.0.readable().await?;
+        while self.0.get_ref().0.read_events().is_ok() {}
+        ready.clear_ready();
+        Ok(())
+    }
+}
+
+/// The newest whole line after `seen` bytes, and the count of bytes up to its end. Waits until there is one.
+pub(crate) async fn next_line(path: &Path, seen: u64) -> io::Result<(String, u64)> {
+    // Registered before the file is read, so that nothing falls between.
+    let notices = Notices::of(path, AddWatchFlags::IN_MODIFY)?;
+    let mut seen = seen;
+    loop {
+        let part = read_from(path, seen)?;
+        if let Some(end) = part.iter().rposition(|byte| *byte == b'\n') {
+            let text = String::from_utf8_lossy(&part[..end]);
+            let line = text.lines().last().unwrap_or_default().to_owned();
+            return Ok((line, seen + end as u64 + 1));
+        }
+        if part.len() as u64 == PART {
+            // No line is that long: skip it.
+            seen += PART;
+            continue;
+        }
+        notices.next().await?;
+    }
+}
+
+fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut part = Vec::new();
+    file.take(PART).read_to_end(&mut part)?;
+    Ok(part)
+}
+
+/// Waits until a file of this name is in the folder.
+pub(crate) async fn file_appears(folder: &Path, name: &str) -> io::Result<()> {
+    let notices = Notices::of(
+        folder,
+        AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
+    )?;
+    while !folder.join(name).exists() {
+        notices.next().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! The shim: holds the attempt's lock, drains the logs, and writes down how it ended.
+//!
+//! Order of steps: take the lock (never make it) → look under it → fork the guard → write `shim.json` → look for a stop
+//! once more → let the guard start the tool. The server writes `stop.json` before it looks for `shim.json`, the shim
+//! writes `shim.json` before it looks for `stop.json`: one of them always sees the other.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{ForkResult, fork, setsid};
+use rustix::fs::{FlockOperation, flock};
+
+use super::channel::Channel;
+use super::{guard, process, tree};
+use crate::files::{reserve, sync_tree, write_durably};
+use crate::record::{
+    ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, ShimRecord, StartMessage,
+    StatusLine, StopRecord, ToGuard, ToolUsage,
+};
+
+/// Room kept for `exit.json`, in bytes.
+const EXIT_BYTES: u64 = 16 * 1024;
+/// A start message is small: parameters are files by now.
+const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Runs a shim: reads its start message from standard input, and comes back when the attempt is over.
+pub fn shim_main() -> ExitCode {
+    match become_shim() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell_server(&StatusLine::Failed {
+                message: error.to_string(),
+            });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn become_shim() -> io::Result<()> {
+    let message = read_message()?;
+    // A session of its own: no terminal's interrupt and no logout reaches it.
+    setsid().ok();
+    std::env::set_current_dir("/")?;
+    prctl::set_child_subreaper(true)?;
+    keep_descriptors_from_tool()?;
+    block_signals()?;
+    let lock = take_lock(&message.folder)?;
+    if message.folder.join("exit.json").exists() || message.folder.join("stop.json").exists() {
+        return Ok(());
+    }
+    run_attempt(message, &lock)
+}
+
+fn read_message() -> io::Result<StartMessage> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .take(MESSAGE_BYTES)
+        .read_line(&mut line)?;
+    let message: StartMessage = serde_json::from_str(&line)?;
+    let known = message.protocol == PROTOCOL && guard::is_attempt_folder(&message.folder);
+    if known {
+        Ok(message)
+    } else {
+        Err(io::Error::other(
+            "the start message is of another protocol version, or names no attempt",
+        ))
+    }
+}
+
+/// Marks everything above standard error as closed on exec: whoever started the server may have left files open.
+#[expect(
+    unsafe_code,
+    reason = "close_range has no safe wrapper; with CLOEXEC it closes nothing in this process"
+)]
+fn keep_descriptors_from_tool() -> io::Result<()> {
+    // SAFETY: only sets a flag on descriptors, whether or not they are open.
+    let result = unsafe {
+        nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC.cast_signed())
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn block_signals() -> io::Result<()> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+        Signal::SIGPIPE,
+    ] {
+        set.add(signal);
+    }
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?)
+}
+
+/// Deaths of children, as a descriptor.
+pub(crate) fn child_signals() -> io::Result<SignalFd> {
+    signals(&[Signal::SIGCHLD])
+}
+
+fn signals(wanted: &[Signal]) -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in wanted {
+        set.add(*signal);
+    }
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// Opens the lock without making it, and takes it: whoever holds it decides about the attempt.
+fn take_lock(folder: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(folder.join("attempt.lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| io::Error::other("somebody else holds this attempt's lock"))?;
+    Ok(lock)
+}
+
+fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
+    reserve(&message.folder.join("exit.json"), EXIT_BYTES)?;
+    let (ours, guards) = UnixStream::pair()?;
+    let (stdout, stderr) = (io::pipe()?, io::pipe()?);
+    let signals = signals(&[
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ])?;
+    let guard_pid = match fork_guard()? {
+        ForkResult::Child => {
+            drop((ours, stdout.0, stderr.0, signals));
+            let ended = guard::run(message, Channel::new(guards), (stdout.1, stderr.1));
+            leave_forked_child(&ended)
+        }
+        ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
+    };
+    drop((guards, stdout.1, stderr.1));
+    let logs = Logs::open(&message.folder, stdout.0, stderr.0)?;
+    write_shim_record(&message, lock, guard_pid)?;
+    Shim {
+        message,
+        guard: Channel::new(ours),
+        signals,
+        logs,
+        told_server: false,
+    }
+    .run()
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the shim is single-threaded here, so the child may go on in Rust"
+)]
+fn fork_guard() -> io::Result<ForkResult> {
+    // SAFETY: no other thread exists in a shim, so no lock can be held by one.
+    Ok(unsafe { fork() }?)
+}
+
+/// The forked child must not run the rest of `main`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the guard is a fork: returning would run the shim's own code twice"
+)]
+fn leave_forked_child(ended: &io::Result<()>) -> ! {
+    std::process::exit(i32::from(ended.is_err()))
+}
+
+fn write_shim_record(message: &StartMessage, lock: &File, guard: u32) -> io::Result<()> {
+    let lock = lock.metadata()?;
+    let record = ShimRecord {
+        protocol: PROTOCOL,
+        job: message.job,
+        attempt: message.attempt,
+        instance: message.instance.clone(),
+        shim: process::describe(std::process::id())?,
+        guard: process::describe(guard)?,
+        lock_device: lock.dev(),
+        lock_inode: lock.ino(),
+        command: message.command.clone(),
+    };
+    write_durably(
+        &message.folder.join("shim.json"),
+        &serde_json::to_vec_pretty(&record)?,
+    )
+}
+
+struct Shim {
+    message: StartMessage,
+    guard: Channel<ToGuard, FromGuard>,
+    signals: SignalFd,
+    logs: Logs,
+    told_server: bool,
+}
+
+impl Shim {
+    fn run(mut self) -> io::Result<()> {
+        // A stop that came before `shim.json` was there could not be signalled.
+        if self.message.folder.join("stop.json").exists() {
+            let report = self.stopped_in_time();
+            return write_exit(&self.message, report, self.logs.counts, "never_started");
+        }
+        // If the guard is gone already, its end of the channel says so next.
+        self.guard.send(&ToGuard::Go).ok();
+        let report = self.watch();
+        self.logs.drain_rest();
+        let report = report.unwrap_or_else(|| self.guard_was_killed());
+        write_exit(&self.message, report, self.logs.counts, "echild")
+    }
+
+    /// Until the guard reports the end; nothing when the guard itself is gone.
+    fn watch(&mut self) -> Option<GuardReport> {
+        loop {
+            let ready = self.wait();
+            self.logs.drain(ready.stdout, ready.stderr);
+            if ready.signals {
+                self.take_signals();
+            }
+            if ready.guard {
+                let arrived = self.guard.receive();
+                for message in arrived.messages {
+                    match message {
+                        FromGuard::Started {
+                            started_at,
+                            tool_version,
+                        } => {
+                            self.tell(&StatusLine::Started {
+                                started_at,
+                                tool_version,
+                            });
+                        }
+                        FromGuard::Ended(report) => return Some(report),
+                    }
+                }
+                if arrived.closed {
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> Ready {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),
+        ];
+        let streams = [&self.logs.stdout, &self.logs.stderr];
+        let pipes = streams.map(|stream| stream.pipe.as_ref());
+        fds.extend(
+            pipes
+                .iter()
+                .flatten()
+                .map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)),
+        );
+        poll(&mut fds, PollTimeout::NONE).ok();
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
+        let mut next = |is_there: bool| is_there && ready.next().unwrap_or(false);
+        Ready {
+            signals: next(true),
+            guard: next(true),
+            stdout: next(pipes[0].is_some()),
+            stderr: next(pipes[1].is_some()),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut stop = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            stop |= signal.ssi_signo == Signal::SIGTERM as u32;
+        }
+        if stop {
+            let (reason, grace_ms) = self.wish();
+            // If the guard is gone, its end of the channel says so next.
+            self.guard.send(&ToGuard::Stop { reason, grace_ms }).ok();
+        }
+    }
+
+    /// A signal without `stop.json` comes from the machine going down.
+    fn wish(&self) -> (onelane_core::StopReason, u64) {
+        let text = std::fs::read(self.message.folder.join("stop.json")).ok();
+        let record = text.and_then(|text| serde_json::from_slice::<StopRecord>(&text).ok());
+        record.map_or(
+            (onelane_core::StopReason::Shutdown, self.message.grace_ms),
+            |stop| (stop.reason, stop.grace_ms),
+        )
+    }
+
+    fn tell(&mut self, status: &StatusLine) {
+        if !self.told_server {
+            tell_server(status);
+            self.told_server = true;
+        }
+    }
+
+    fn stopped_in_time(&self) -> GuardReport {
+        let message = "it was stopped before its tool started".to_owned();
+        GuardReport {
+            stopped: Some(self.wish().0),
+            ..GuardReport::interrupted(message)
+        }
+    }
+
+    /// The guard's children are the shim's now: end them all, and write down what is known.
+    fn guard_was_killed(&self) -> GuardReport {
+        let (_, killed) = tree::end_tree(&self.signals);
+        GuardReport {
+            leftovers_killed: killed,
+            ..GuardReport::interrupted("the attempt's guard was killed".to_owned())
+        }
+    }
+}
+
+impl GuardReport {
+    fn interrupted(message: String) -> Self {
+        Self {
+            outcome: Outcome::Interrupted { message },
+            stopped: None,
+            started_at: None,
+            finished_at: process::now(),
+            usage: ToolUsage::default(),
+            leftovers_killed: 0,
+            tool_version: None,
+        }
+    }
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four descriptors, each ready or not"
+)]
+struct Ready {
+    signals: bool,
+    guard: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+/// One line for the server, if it is still there to read it.
+fn tell_server(status: &StatusLine) {
+    let Ok(line) = serde_json::to_string(status) else {
+        return;
+    };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}
+
+/// Takes the server's own settings out of a tool's environment.
+pub(crate) fn hide_settings(command: &mut Command) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ONELANE_"))
+    {
+        command.env_remove(name);
+    }
+}
+
+/// Syncs what a success stands on, then writes `exit.json`.
+pub(crate) fn write_exit(
+    message: &StartMessage,
+    report: GuardReport,
+    logs: LogCounts,
+    proof: &str,
+) -> io::Result<()> {
+    let synced = sync_tree(&message.folder.join("output"));
+    let record = ExitRecord {
+        protocol: PROTOCOL,
+        job: message.job,
+        attempt: message.attempt,
+        outcome: report.outcome,
+        stopped: report.stopped,
+        started_at: report.started_at,
+        finished_at: report.finished_at,
+        usage: report.usage,
+        leftovers_killed: report.leftovers_killed,
+        proof: proof.to_owned(),
+        tool_version: report.tool_version,
+        command: message.command.clone(),
+        logs,
+        trouble: synced
+            .err()
+            .map(|error| format!("the results could not be synced: {error}")),
+    };
+    write_durably(
+        &message.folder.join("exit.json"),
+        &serde_json::to_vec_pretty(&record)?,
+    )
+}
+
+struct Stream {
+    pipe: Option<PipeReader>,
+    file: File,
+    bytes: u64,
+}
+
+struct Logs {
+    stdout: Stream,
+    stderr: Stream,
+    counts: LogCounts,
+}
+
+impl Logs {
+    fn open(folder: &Path, stdout: PipeReader, stderr: PipeReader) -> io::Result<Self> {
+        let stream = |name: &str, pipe| {
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(folder.join(name))?;
+            io::Result::Ok(Stream {
+                pipe: Some(pipe),
+                file,
+                bytes: 0,
+            })
+        };
+        Ok(Self {
+            stdout: stream("stdout.log", stdout)?,
+            stderr: stream("stderr.log", stderr)?,
+            counts: LogCounts::default(),
+        })
+    }
+
+    fn drain(&mut self, stdout: bool, stderr: bool) {
+        if stdout {
+            self.counts.dropped_bytes += self.stdout.drain_once();
+        }
+        if stderr {
+            self.counts.dropped_bytes += self.stderr.drain_once();
+        }
+        self.counts.stdout_bytes = self.stdout.bytes;
+        self.counts.stderr_bytes = self.stderr.bytes;
+    }
+
+    /// What is still in the pipes. Nobody waits for an end of file: everything that could write is dead.
+    fn drain_rest(&mut self) {
+        while self.stdout.has_more() {
+            self.drain(true, false);
+        }
+        while self.stderr.has_more() {
+            self.drain(false, true);
+        }
+    }
+}
+
+impl Stream {
+    /// Reads once and writes it down; gives the number of bytes that could not be written. Dropping beats blocking:
+    /// a full disk must not stop the tool by a full pipe.
+    fn drain_once(&mut self) -> u64 {
+        let Some(pipe) = &mut self.pipe else { return 0 };
+        let mut buffer = [0_u8; 16 * 1024];
+        match pipe.read(&mut buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(count) => {
+                self.bytes += count as u64;
+                return self
+                    .file
+                    .write_all(&buffer[..count])
+                    .map_or(count as u64, |()| 0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.pipe = None,
+        }
+        0
+    }
+
+    fn has_more(&self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}

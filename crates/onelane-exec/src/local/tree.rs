@@ -1,0 +1,82 @@
+//! Ending whole process trees by the subreaper's walk: kill what is seen, reap, look again, until `ECHILD`.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::process;
+
+/// What reaping found.
+pub(crate) enum Reaped {
+    /// Children are left.
+    Some(Vec<(u32, WaitStatus)>),
+    /// `ECHILD`: no child is left, and so (for a subreaper) no descendant.
+    All(Vec<(u32, WaitStatus)>),
+}
+
+/// Reaps whatever has ended, without waiting.
+pub(crate) fn reap() -> Reaped {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return Reaped::Some(ended),
+            Ok(status) => ended.extend(
+                status
+                    .pid()
+                    .map(|pid| (pid.as_raw().unsigned_abs(), status)),
+            ),
+            Err(Errno::EINTR) => {}
+            Err(_) => return Reaped::All(ended),
+        }
+    }
+}
+
+/// Sends a signal to every living descendant of this process; gives back their numbers.
+pub(crate) fn signal_descendants(signal: Signal) -> Vec<u32> {
+    let family = process::descendants(std::process::id());
+    for pid in &family {
+        send(*pid, signal);
+    }
+    family
+}
+
+/// Errors mean that the process is gone already, which is what was wanted.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    if let Ok(raw) = i32::try_from(pid) {
+        kill(Pid::from_raw(raw), signal).ok();
+    }
+}
+
+/// Kills every descendant of this process, which must be a subreaper, and comes back when `ECHILD` proves that none is
+/// left. Gives the reaped children and how many different processes were killed.
+///
+/// Never gives up: a process that can't die (state D) keeps the attempt, and with it the machine's slot, blocked.
+pub(crate) fn end_tree(child_signals: &SignalFd) -> (Vec<(u32, WaitStatus)>, u32) {
+    let mut reaped = Vec::new();
+    let mut killed = std::collections::HashSet::new();
+    loop {
+        killed.extend(signal_descendants(Signal::SIGKILL));
+        match reap() {
+            Reaped::All(mut last) => {
+                reaped.append(&mut last);
+                return (reaped, u32::try_from(killed.len()).unwrap_or(u32::MAX));
+            }
+            Reaped::Some(mut some) => reaped.append(&mut some),
+        }
+        // A killed grandchild comes to us only when its own parent is gone: look again at each death, and now and
+        // then without one, as deaths of others' children are not told.
+        wait_for_child(child_signals, 10);
+    }
+}
+
+/// Waits for a death, at most so many milliseconds, and clears the notice.
+pub(crate) fn wait_for_child(child_signals: &SignalFd, at_most_ms: u16) {
+    let mut fds = [PollFd::new(child_signals.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::from(at_most_ms)).ok();
+    while let Ok(Some(_)) = child_signals.read_signal() {}
+}

@@ -1,0 +1,194 @@
+use std::path::PathBuf;
+
+use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Version of what is written in an attempt's folder and said to a shim.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    /// Process id.
+    pub pid: u32,
+    /// Clock ticks from boot to its start (`/proc/<pid>/stat`, field 22; proc(5)).
+    pub start_time: u64,
+    /// The boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+    /// Its pid namespace (`/proc/<pid>/ns/pid`).
+    pub pid_namespace: String,
+}
+
+/// `shim.json`: who looks after the attempt. Written before the tool starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShimRecord {
+    /// Version of this file's form.
+    pub protocol: u32,
+    /// The job.
+    pub job: JobId,
+    /// Which run.
+    pub attempt: AttemptNo,
+    /// Id of the data folder that this attempt belongs to.
+    pub instance: String,
+    /// The shim.
+    #[serde(flatten)]
+    pub shim: ProcessRecord,
+    /// The guard.
+    pub guard: ProcessRecord,
+    /// Device of `attempt.lock`.
+    pub lock_device: u64,
+    /// Inode of `attempt.lock`.
+    pub lock_inode: u64,
+    /// Program and arguments of the tool.
+    pub command: Vec<String>,
+}
+
+/// `stop.json`: the wish to stop. Written before the shim is signalled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRecord {
+    /// Why.
+    pub reason: StopReason,
+    /// When.
+    pub at: Timestamp,
+    /// Milliseconds between the polite signal and the final one.
+    pub grace_ms: u64,
+}
+
+/// How the tool's main process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Outcome {
+    /// By itself.
+    Exit {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It never started.
+    StartFailed {
+        /// Why.
+        message: String,
+    },
+    /// Its supervisors were cut off.
+    Interrupted {
+        /// What is known.
+        message: String,
+    },
+}
+
+/// What the tool used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ToolUsage {
+    /// Seconds from start to end.
+    pub wall_s: f64,
+    /// Processor seconds of all its processes that were waited for.
+    pub cpu_s: f64,
+    /// Largest resident size of a single one of its processes, in bytes (getrusage(2), `ru_maxrss`).
+    pub memory_peak_bytes: u64,
+}
+
+/// Bytes of the logical streams, and how many of them could not be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCounts {
+    /// Bytes that the tool wrote to standard output.
+    pub stdout_bytes: u64,
+    /// Bytes that the tool wrote to standard error.
+    pub stderr_bytes: u64,
+    /// Bytes of either that could not be written to the disk.
+    pub dropped_bytes: u64,
+}
+
+/// `exit.json`: the attempt is over, and its process tree is proved dead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// Version of this file's form.
+    pub protocol: u32,
+    /// The job.
+    pub job: JobId,
+    /// Which run.
+    pub attempt: AttemptNo,
+    /// How the tool ended.
+    pub outcome: Outcome,
+    /// The wish to stop that reached the tool before it had ended by itself.
+    pub stopped: Option<StopReason>,
+    /// When the tool started, if it did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What it used.
+    pub usage: ToolUsage,
+    /// Processes that outlived the tool's main process and were killed.
+    pub leftovers_killed: u32,
+    /// How the tree's death is known: `echild` or `other_boot` or `never_started`.
+    pub proof: String,
+    /// What the tool said of its version.
+    pub tool_version: Option<String>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The logs.
+    pub logs: LogCounts,
+    /// What went wrong around the tool, if anything: for example results that could not be synced.
+    pub trouble: Option<String>,
+}
+
+/// What the server tells a new shim, as one line of JSON on its standard input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StartMessage {
+    pub protocol: u32,
+    pub job: JobId,
+    pub attempt: AttemptNo,
+    pub folder: PathBuf,
+    pub instance: String,
+    pub command: Vec<String>,
+    pub version_command: Option<Vec<String>>,
+    pub env: std::collections::BTreeMap<String, String>,
+    pub grace_ms: u64,
+}
+
+/// What a shim answers, as one line of JSON on its standard output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StatusLine {
+    Started {
+        started_at: Timestamp,
+        tool_version: Option<String>,
+    },
+    Failed {
+        message: String,
+    },
+}
+
+/// What the shim tells the guard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToGuard {
+    Go,
+    Stop { reason: StopReason, grace_ms: u64 },
+}
+
+/// What the guard tells the shim.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FromGuard {
+    Started {
+        started_at: Timestamp,
+        tool_version: Option<String>,
+    },
+    Ended(GuardReport),
+}
+
+/// The guard's whole finding.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GuardReport {
+    pub outcome: Outcome,
+    pub stopped: Option<StopReason>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub usage: ToolUsage,
+    pub leftovers_killed: u32,
+    pub tool_version: Option<String>,
+}

@@ -1,0 +1,67 @@
+//! Tells other file formats by their first bytes, for one clear message instead of a flood.
+
+/// First bytes and what to say about them.
+const KNOWN: [(&[u8], &str); 7] = [
+    (
+        b"@",
+        "this looks like FASTQ ('@' comes first); give the sequences as FASTA, with '>' headers",
+    ),
+    (
+        b"LOCUS ",
+        "this looks like a GenBank flat file (LOCUS line); give the sequences as FASTA",
+    ),
+    (
+        b"ID   ",
+        "this looks like an EMBL or Swiss-Prot flat file (ID line); give the sequences as FASTA",
+    ),
+    (
+        b"\x1f\x8b",
+        "this is compressed with gzip; give the sequences as plain text",
+    ),
+    (
+        b"PK\x03\x04",
+        "this is a zip archive or office document; give the sequences as plain text",
+    ),
+    (
+        b"\xff\xfe",
+        "this text is encoded as UTF-16; save it as UTF-8",
+    ),
+    (
+        b"\xfe\xff",
+        "this text is encoded as UTF-16; save it as UTF-8",
+    ),
+];
+
+/// A format recognised.
+pub(crate) struct Sniffed {
+    /// Bytes it took.
+    pub(crate) len: u64,
+    pub(crate) message: &'static str,
+}
+
+/// Looks at the first bytes that aren't blank.
+#[derive(Default)]
+pub(crate) struct Sniffer {
+    head: Vec<u8>,
+    done: bool,
+}
+
+impl Sniffer {
+    pub(crate) fn push(&mut self, byte: u8) -> Option<Sniffed> {
+        if self.done || (self.head.is_empty() && skipped(byte)) {
+            return None;
+        }
+        self.head.push(byte);
+        self.done = !KNOWN.iter().any(|(magic, _)| magic.starts_with(&self.head));
+        let (magic, message) = KNOWN.iter().find(|(magic, _)| *magic == self.head)?;
+        Some(Sniffed {
+            len: magic.len() as u64,
+            message,
+        })
+    }
+}
+
+/// Blanks and the three bytes of a byte order mark may precede the content.
+fn skipped(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF)
+}

@@ -1,0 +1,144 @@
+//! The store in one `SQLite` file.
+//!
+//! One thread writes and commits in groups ([`writer`]); a few read-only connections read ([`reader`]); a third kind
+//! moves the log into the file, off the writer's path ([`checkpoint`]). No other code here touches a connection.
+
+mod checkpoint;
+mod fault;
+mod migrations;
+mod reader;
+mod rows;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use onelane_core::{Job, JobId};
+
+use self::reader::Readers;
+use self::rows::InputColumns;
+use self::writer::Writer;
+use crate::{
+    AttemptRecord, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueEntry, Result, Store,
+    Submitted, Transition,
+};
+
+/// A [`Store`] in one `SQLite` file (with its `-wal` and `-shm` beside it).
+///
+/// Dropping it waits until all that was accepted is written.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it in a folder that exists, and brings its schema up to date.
+    ///
+    /// Only one process may have it open: the server's lock sees to that.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Unusable`] for a newer schema or a file that is not Onelane's; both are left as they are.
+    pub fn open(path: &Path) -> Result<Self> {
+        let db = migrations::open(path)?;
+        let readers = Arc::new(Readers::open(path)?);
+        let writer = Writer::start(db, path)?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> fault::Outcome<T> + Send + 'static,
+    {
+        Arc::clone(&self.readers).run(query).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn subscribe(&self, sink: ChangeSink) {
+        self.writer.subscribe(sink);
+    }
+
+    async fn submit(&self, job: NewJob) -> Result<Submitted> {
+        // Here and not on the writer's thread, which all submissions share.
+        let input = InputColumns::of(&job.input)?;
+        self.writer
+            .call(input.bytes(), move |desk| desk.submit(job, &input))
+            .await
+    }
+
+    async fn replay(&self, owner: &str, idempotency: &Idempotency) -> Result<Option<Job>> {
+        let (owner, idempotency) = (owner.to_owned(), idempotency.clone());
+        self.read(move |db| reader::replay(db, &owner, &idempotency))
+            .await
+    }
+
+    async fn transition(&self, transition: Transition) -> Result<Job> {
+        self.writer
+            .call(0, move |desk| desk.transition(&transition))
+            .await
+    }
+
+    async fn remove(&self, id: JobId) -> Result<()> {
+        self.writer.call(0, move |desk| desk.remove(id)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.read(move |db| reader::job(db, id)).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>> {
+        self.read(move |db| reader::jobs(db, &filter)).await
+    }
+
+    async fn ids_by_suffix(&self, suffix: &str, limit: usize) -> Result<Vec<JobId>> {
+        let suffix = suffix.to_ascii_lowercase();
+        self.read(move |db| reader::ids_by_suffix(db, &suffix, limit))
+            .await
+    }
+
+    async fn input(&self, id: JobId) -> Result<Option<JobInput>> {
+        self.read(move |db| reader::input(db, id)).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {
+        self.read(move |db| reader::attempts(db, id)).await
+    }
+
+    async fn queue(&self) -> Result<Vec<QueueEntry>> {
+        self.read(reader::queue).await
+    }
+
+    async fn alive(&self) -> Result<Vec<Job>> {
+        self.read(reader::alive).await
+    }
+
+    async fn define(&self, hash: &str, definition: &str) -> Result<()> {
+        let (hash, definition) = (hash.to_owned(), definition.to_owned());
+        self.writer
+            .call(definition.len(), move |desk| {
+                desk.define(&hash, &definition)
+            })
+            .await
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<String>> {
+        let hash = hash.to_owned();
+        self.read(move |db| reader::definition(db, &hash)).await
+    }
+
+    async fn setting(&self, key: &str) -> Result<Option<String>> {
+        let key = key.to_owned();
+        self.read(move |db| reader::setting(db, &key)).await
+    }
+
+    async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.writer
+            .call(value.len(), move |desk| desk.set_setting(&key, &value))
+            .await
+    }
+}

@@ -1,0 +1,711 @@
+//! Writing: one thread, one connection, commands in groups that share a transaction and its sync.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use onelane_core::{Job, JobId, JobState, OrderKey, StateWord, StopReason};
+use rusqlite::{Connection, named_params, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpoint::{Checkpointer, checkpoint};
+use super::fault::{Fault, Outcome, abort, broken};
+use super::reader;
+use super::rows::{InputColumns, StateColumns, id_tail};
+use crate::{
+    AttemptRecord, Change, ChangeSink, NewJob, QueueEntry, Result, StoreError, Submitted,
+    Transition,
+};
+
+/// A group holds at most so many commands, so that the first of them does not wait for long.
+const GROUP_COMMANDS: usize = 512;
+/// … and is closed once it has so many bytes.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// How many commands wait before their callers do.
+const INBOX: usize = 1024;
+/// After about so many pages in the log a checkpoint is asked for.
+const CHECKPOINT_PAGES: usize = 1000;
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
+const SAVEPOINT: &str = "SAVEPOINT command";
+const RELEASE: &str = "RELEASE command";
+const ROLLBACK_TO: &str = "ROLLBACK TO command";
+
+/// The last numbers given; both maxima come off an index.
+const MARKS: &str = "
+    SELECT max(coalesce((SELECT max(seq) FROM job), 0),
+               coalesce((SELECT value FROM high_water WHERE name = 'seq'), 0)),
+           max(coalesce((SELECT max(changed_seq) FROM job), 0),
+               coalesce((SELECT value FROM high_water WHERE name = 'changed_seq'), 0))";
+
+/// A new job. A definition that is not there makes its column null, which the table refuses.
+const JOB_INSERT: &str = "
+    INSERT INTO job (seq, id, id_tail, owner, tool, definition, name, priority, order_key, state, ready_at, digest,
+                     created_at, changed_seq)
+    VALUES (:seq, :id, :id_tail, :owner, :tool, (SELECT key FROM tool_definition WHERE hash = :definition), :name,
+            :priority, :order_key, 'queued', :created_at, :digest, :created_at, :changed_seq)";
+
+/// The compare-and-set; what a state does not have becomes null.
+const JOB_MOVE: &str = "
+    UPDATE job SET attempt = :attempt, state = :state, ready_at = :ready_at, claimed_at = :claimed_at,
+                   started_at = :started_at, stuck = :stuck, finished_at = :finished_at,
+                   failure_kind = :failure_kind, failure_code = :failure_code, failure_message = :failure_message,
+                   stop_reason = :stop_reason, changed_seq = :changed_seq
+    WHERE id = :id AND attempt = :from_attempt AND state = :from_state";
+
+/// A job with its input, attempts, tags and waits, which the references take along.
+const JOB_DELETE: &str = "DELETE FROM job WHERE id = ?1";
+
+/// Keeps the numbers of deleted jobs from being given again.
+const HIGH_WATER_SET: &str = "
+    INSERT INTO high_water (name, value) VALUES ('seq', ?1), ('changed_seq', ?2)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+/// A label.
+const TAG_INSERT: &str = "INSERT INTO job_tag (job, tag) VALUES (?1, ?2)";
+
+/// A job to wait for.
+const AFTER_INSERT: &str = "INSERT OR IGNORE INTO job_after (job, after) VALUES (?1, ?2)";
+
+/// Whether an earlier job still has to end; one that is not there has.
+const HAS_NOT_ENDED: &str =
+    "SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND finished_at IS NULL)";
+
+/// A job that leaves the queue has nothing to wait for any more, should it come back too.
+const AFTER_CLEAR: &str = "DELETE FROM job_after WHERE job = ?1";
+
+/// Parameters and files, written once.
+const INPUT_INSERT: &str =
+    "INSERT INTO job_input (job, params, files, notes) VALUES (?1, ?2, ?3, ?4)";
+
+/// A key; replaces only one whose job was deleted.
+const IDEMPOTENCY_SET: &str = "
+    INSERT OR REPLACE INTO idempotency (owner, key, request_hash, job) VALUES (?1, ?2, ?3, ?4)";
+
+/// An attempt, whole each time.
+const ATTEMPT_SET: &str = "
+    INSERT OR REPLACE INTO attempt (job, attempt, claimed_at, started_at, finished_at, pid, start_time, boot_id,
+                                    pid_namespace, tool_version, outcome, exit_code, wall_s, cpu_s, memory_peak_bytes)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+
+/// A definition; a known hash is left alone.
+const DEFINITION_INSERT: &str =
+    "INSERT INTO tool_definition (hash, definition) VALUES (?1, ?2) ON CONFLICT (hash) DO NOTHING";
+
+/// A setting.
+const SETTING_SET: &str = "
+    INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+type Sink = Arc<Mutex<Option<ChangeSink>>>;
+type Inbox = mpsc::Receiver<Box<dyn Command>>;
+
+/// The handle on the writer's thread. Dropping it waits until the inbox is empty and the file is closed.
+pub(super) struct Writer {
+    inbox: Option<mpsc::Sender<Box<dyn Command>>>,
+    sink: Sink,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(super) fn start(db: Connection, path: &Path) -> Result<Self> {
+        let (checkpointer, checkpoint_thread) = Checkpointer::start(path)?;
+        let sink = Sink::default();
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let scribe = Scribe {
+            marks: Marks::read(&db)?,
+            db,
+            sink: Arc::clone(&sink),
+            checkpointer,
+            pages_since_checkpoint: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || scribe.run(inbox))
+            .map_err(|e| broken("can't start the writer", &e))?;
+        Ok(Self {
+            inbox: Some(sender),
+            sink,
+            threads: vec![thread, checkpoint_thread],
+        })
+    }
+
+    pub(super) fn subscribe(&self, sink: ChangeSink) {
+        *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// Has the writer do `work` in its next group; comes back when that is on disk. `bytes` is about what it writes.
+    pub(super) async fn call<T, W>(&self, bytes: usize, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send + 'static,
+    {
+        let gone = || StoreError::Broken("the writer has ended".into());
+        let (reply, answer) = oneshot::channel();
+        let call = Call {
+            bytes,
+            work: Some(work),
+            done: None,
+            reply,
+        };
+        let inbox = self.inbox.as_ref().ok_or_else(gone)?;
+        inbox.send(Box::new(call)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.inbox = None;
+        let here = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The sink may hold the last handle, and then this is the writer's own thread.
+            if thread.thread().id() != here && thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+/// Something to write, and somebody who waits for it.
+trait Command: Send {
+    fn bytes(&self) -> usize;
+    /// Does the work inside the group's transaction.
+    fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>>;
+    /// Tells the caller, after the commit or its failure.
+    fn answer(self: Box<Self>, verdict: Result<()>);
+}
+
+struct Call<T, W> {
+    bytes: usize,
+    work: Option<W>,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, W> Command for Call<T, W>
+where
+    T: Send,
+    W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send,
+{
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>> {
+        let Some(work) = self.work.take() else {
+            return Ok(None);
+        };
+        let (done, change) = work(desk)?;
+        self.done = Some(done);
+        Ok(change)
+    }
+
+    fn answer(self: Box<Self>, verdict: Result<()>) {
+        let lost = || StoreError::Broken("the command was not carried out".into());
+        let Self { done, reply, .. } = *self;
+        let answer = verdict.and_then(|()| done.ok_or_else(lost));
+        // Nobody waits any more: the caller's request was dropped, and its work stands.
+        drop(reply.send(answer));
+    }
+}
+
+/// What became of one command before the commit.
+type Applied = Result<Option<Change>>;
+
+/// What the writer's thread owns.
+struct Scribe {
+    db: Connection,
+    marks: Marks,
+    sink: Sink,
+    checkpointer: Checkpointer,
+    pages_since_checkpoint: usize,
+}
+
+impl Scribe {
+    fn run(mut self, mut inbox: Inbox) {
+        while let Some(first) = inbox.blocking_recv() {
+            let group = gather(first, &mut inbox);
+            self.note_pages(&group);
+            self.carry_out(group);
+            self.care_for_log();
+        }
+    }
+
+    fn carry_out(&mut self, mut group: Vec<Box<dyn Command>>) {
+        let before = self.marks;
+        match self.write(&mut group) {
+            Ok(applied) => self.tell(group, applied),
+            Err(fault) => {
+                self.marks = before;
+                self.give_up(group, &fault);
+            }
+        }
+    }
+
+    /// The whole group in one transaction; an error means that nothing of it is there.
+    fn write(&mut self, group: &mut [Box<dyn Command>]) -> Outcome<Vec<Applied>> {
+        execute(&self.db, BEGIN)?;
+        let applied = group
+            .iter_mut()
+            .map(|command| self.apply(command.as_mut()))
+            .collect::<Outcome<_>>()?;
+        self.commit()?;
+        Ok(applied)
+    }
+
+    /// One command in its own savepoint, so that a bad row fails alone.
+    fn apply(&mut self, command: &mut dyn Command) -> Outcome<Applied> {
+        execute(&self.db, SAVEPOINT)?;
+        let mut desk = Desk {
+            db: &self.db,
+            marks: self.marks,
+        };
+        let applied = match command.apply(&mut desk) {
+            Ok(change) => {
+                self.marks = desk.marks;
+                Ok(change)
+            }
+            Err(fault) if fault.ends_group() => return Err(fault),
+            Err(fault) => {
+                execute(&self.db, ROLLBACK_TO)?;
+                Err(fault.into())
+            }
+        };
+        execute(&self.db, RELEASE)?;
+        Ok(applied)
+    }
+
+    fn commit(&self) -> Outcome<()> {
+        match execute(&self.db, COMMIT) {
+            Err(fault) if fault.is_io() => abort("a commit", &fault),
+            outcome => outcome,
+        }
+    }
+
+    /// First the sink, in commit order, then the callers: whoever has an answer finds the change known everywhere.
+    fn tell(&self, group: Vec<Box<dyn Command>>, applied: Vec<Applied>) {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdicts = Vec::with_capacity(group.len());
+        for applied in applied {
+            verdicts.push(applied.map(|change| {
+                if let (Some(sink), Some(change)) = (sink.as_ref(), change) {
+                    sink(change);
+                }
+            }));
+        }
+        drop(sink);
+        for (command, verdict) in group.into_iter().zip(verdicts) {
+            command.answer(verdict);
+        }
+    }
+
+    fn give_up(&self, group: Vec<Box<dyn Command>>, fault: &Fault) {
+        if fault.is_sync() {
+            abort("a write", fault);
+        }
+        tracing::error!(fault = ?fault, commands = group.len(), "nothing of a group of commands could be written");
+        // SQLite may have rolled back by itself.
+        if !self.db.is_autocommit()
+            && let Err(second) = execute(&self.db, ROLLBACK)
+        {
+            tracing::error!(fault = ?second, "the group could not be rolled back");
+        }
+        for command in group {
+            command.answer(Err(fault.for_all()));
+        }
+    }
+
+    /// A rough count: each group touches the hot pages once, each command a few of its own.
+    fn note_pages(&mut self, group: &[Box<dyn Command>]) {
+        let bytes: usize = group.iter().map(|command| command.bytes()).sum();
+        self.pages_since_checkpoint += 8 + 2 * group.len() + bytes / 4096;
+    }
+
+    fn care_for_log(&mut self) {
+        if self.checkpointer.take_log_is_long() {
+            // Between two commits nothing is added, so this one reaches the log's end and it can start over.
+            checkpoint(&self.db);
+        }
+        if self.pages_since_checkpoint >= CHECKPOINT_PAGES {
+            self.pages_since_checkpoint = 0;
+            self.checkpointer.wake();
+        }
+    }
+}
+
+/// All that waits at this moment, up to the caps.
+fn gather(first: Box<dyn Command>, inbox: &mut Inbox) -> Vec<Box<dyn Command>> {
+    let mut bytes = first.bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
+        let Ok(next) = inbox.try_recv() else { break };
+        bytes += next.bytes();
+        group.push(next);
+    }
+    group
+}
+
+fn execute(db: &Connection, sql: &str) -> Outcome<()> {
+    db.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// The last numbers given. A copy is kept while a command may still fail.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    seq: i64,
+    changed_seq: i64,
+}
+
+impl Marks {
+    fn read(db: &Connection) -> Outcome<Self> {
+        Ok(db.query_row(MARKS, [], |row| {
+            Ok(Self {
+                seq: row.get(0)?,
+                changed_seq: row.get(1)?,
+            })
+        })?)
+    }
+}
+
+/// Where one command works: the open transaction and the next numbers.
+pub(super) struct Desk<'t> {
+    db: &'t Connection,
+    marks: Marks,
+}
+
+impl Desk<'_> {
+    pub(super) fn submit(
+        &mut self,
+        new: NewJob,
+        input: &InputColumns,
+    ) -> Outcome<(Submitted, Option<Change>)> {
+        if let Some(key) = &new.idempotency
+            && let Some(job) = reader::replay(self.db, &new.owner, key)?
+        {
+            let replayed = true;
+            return Ok((Submitted { job, replayed }, None));
+        }
+        self.marks.seq += 1;
+        let after = self.not_ended(&new.after)?;
+        self.set_key(&new)?;
+        let job = self.job_of(new);
+        self.insert_job(&job)?;
+        self.insert_parts(&job, &after, input)?;
+        let entry = QueueEntry {
+            id: job.id,
+            order_key: job.order_key,
+            definition: job.definition.clone(),
+            after,
+        };
+        let change = Change::Submitted(job.clone(), entry);
+        let replayed = false;
+        Ok((Submitted { job, replayed }, Some(change)))
+    }
+
+    fn job_of(&mut self, new: NewJob) -> Job {
+        let seq = self.marks.seq;
+        Job {
+            id: new.id,
+            seq,
+            owner: new.owner,
+            tool: new.tool,
+            definition: new.definition,
+            name: new.name,
+            tags: new.tags,
+            priority: new.priority,
+            order_key: OrderKey::new(new.priority, seq),
+            state: JobState::submitted(new.created_at),
+            attempt: 0,
+            stop_reason: None,
+            digest: new.digest,
+            result_of: None,
+            created_at: new.created_at,
+            changed_seq: self.next_change(),
+        }
+    }
+
+    fn next_change(&mut self) -> i64 {
+        self.marks.changed_seq += 1;
+        self.marks.changed_seq
+    }
+
+    fn not_ended(&self, ids: &[JobId]) -> Outcome<Vec<JobId>> {
+        let mut statement = self.db.prepare_cached(HAS_NOT_ENDED)?;
+        let mut waiting_for = Vec::new();
+        for id in ids {
+            if statement.query_row([id.as_bytes()], |row| row.get(0))? {
+                waiting_for.push(*id);
+            }
+        }
+        Ok(waiting_for)
+    }
+
+    fn set_key(&self, new: &NewJob) -> Outcome<()> {
+        if let Some(key) = &new.idempotency {
+            self.db.prepare_cached(IDEMPOTENCY_SET)?.execute(params![
+                new.owner,
+                key.key,
+                key.request_hash,
+                new.id.as_bytes()
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn insert_job(&self, job: &Job) -> Outcome<()> {
+        self.db.prepare_cached(JOB_INSERT)?.execute(named_params! {
+            ":seq": job.seq,
+            ":id": job.id.as_bytes(),
+            ":id_tail": id_tail(job.id),
+            ":owner": job.owner,
+            ":tool": job.tool,
+            ":definition": job.definition,
+            ":name": job.name,
+            ":priority": i32::from(job.priority),
+            ":order_key": job.order_key.as_i64(),
+            ":digest": job.digest,
+            ":created_at": job.created_at.as_millis(),
+            ":changed_seq": job.changed_seq,
+        })?;
+        Ok(())
+    }
+
+    fn insert_parts(&self, job: &Job, after: &[JobId], input: &InputColumns) -> Outcome<()> {
+        self.db.prepare_cached(INPUT_INSERT)?.execute(params![
+            job.seq,
+            input.params,
+            input.files,
+            input.notes
+        ])?;
+        for tag in &job.tags {
+            self.db
+                .prepare_cached(TAG_INSERT)?
+                .execute(params![job.seq, tag])?;
+        }
+        for id in after {
+            self.db
+                .prepare_cached(AFTER_INSERT)?
+                .execute(params![job.seq, id.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn transition(&mut self, to: &Transition) -> Outcome<(Job, Option<Change>)> {
+        if self.compare_and_set(to)? == 0 {
+            return Err(self.why_not_moved(to.id)?.into());
+        }
+        let job = reader::job(self.db, to.id)?.ok_or(StoreError::NoSuchJob(to.id))?;
+        if to.from.1 == StateWord::Queued {
+            self.db.prepare_cached(AFTER_CLEAR)?.execute([job.seq])?;
+        }
+        if let Some(record) = &to.record {
+            self.set_attempt(&job, record)?;
+        }
+        Ok((job.clone(), Some(Change::Moved(job))))
+    }
+
+    fn compare_and_set(&mut self, to: &Transition) -> Outcome<usize> {
+        let columns = StateColumns::of(&to.to);
+        let (from_attempt, from_state) = to.from;
+        let changed_seq = self.next_change();
+        Ok(self.db.prepare_cached(JOB_MOVE)?.execute(named_params! {
+            ":id": to.id.as_bytes(),
+            ":from_attempt": from_attempt,
+            ":from_state": from_state.as_str(),
+            ":attempt": to.attempt,
+            ":state": columns.word,
+            ":ready_at": columns.ready_at,
+            ":claimed_at": columns.claimed_at,
+            ":started_at": columns.started_at,
+            ":stuck": columns.stuck,
+            ":finished_at": columns.finished_at,
+            ":failure_kind": columns.failure_kind,
+            ":failure_code": columns.failure_code,
+            ":failure_message": columns.failure_message,
+            ":stop_reason": to.stop_reason.map(StopReason::as_str),
+            ":changed_seq": changed_seq,
+        })?)
+    }
+
+    fn why_not_moved(&self, id: JobId) -> Outcome<StoreError> {
+        let job = reader::job(self.db, id)?;
+        Ok(job.map_or(StoreError::NoSuchJob(id), |_| StoreError::Moved(id)))
+    }
+
+    fn set_attempt(&self, job: &Job, record: &AttemptRecord) -> Outcome<()> {
+        if record.job != job.id {
+            let why = format!("an attempt of job {} came with job {}", record.job, job.id);
+            return Err(StoreError::Broken(why).into());
+        }
+        let shim = record.shim.as_ref();
+        let usage = record.usage.as_ref();
+        self.db.prepare_cached(ATTEMPT_SET)?.execute(params![
+            job.seq,
+            record.attempt,
+            record.claimed_at.as_millis(),
+            record.started_at.map(onelane_core::Timestamp::as_millis),
+            record.finished_at.map(onelane_core::Timestamp::as_millis),
+            shim.map(|shim| shim.pid),
+            shim.map(|shim| shim.start_time),
+            shim.map(|shim| &shim.boot_id),
+            shim.map(|shim| &shim.pid_namespace),
+            record.tool_version,
+            record.outcome,
+            record.exit_code,
+            usage.map(|usage| usage.wall_s),
+            usage.map(|usage| usage.cpu_s),
+            usage.map(|usage| usage.memory_peak_bytes),
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, id: JobId) -> Outcome<((), Option<Change>)> {
+        let job = reader::job(self.db, id)?.ok_or(StoreError::NoSuchJob(id))?;
+        if !job.state.is_final() {
+            return Err(StoreError::Alive(id).into());
+        }
+        self.db
+            .prepare_cached(JOB_DELETE)?
+            .execute([id.as_bytes()])?;
+        let changed_seq = self.next_change();
+        self.db
+            .prepare_cached(HIGH_WATER_SET)?
+            .execute([self.marks.seq, changed_seq])?;
+        Ok(((), Some(Change::Removed(id))))
+    }
+
+    pub(super) fn define(&self, hash: &str, definition: &str) -> Outcome<((), Option<Change>)> {
+        self.db
+            .prepare_cached(DEFINITION_INSERT)?
+            .execute([hash, definition])?;
+        Ok(((), None))
+    }
+
+    pub(super) fn set_setting(&self, key: &str, value: &str) -> Outcome<((), Option<Change>)> {
+        self.db.prepare_cached(SETTING_SET)?.execute([key, value])?;
+        Ok(((), None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::migrations;
+
+    fn set(
+        key: &'static str,
+        bytes: usize,
+    ) -> impl FnOnce(&mut Desk<'_>) -> Outcome<((), Option<Change>)> {
+        move |desk| desk.set_setting(key, &"x".repeat(bytes))
+    }
+
+    /// A limit on pages stands in for the disk: `SQLite` answers both with the same code.
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_group_and_the_next_one_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let db = migrations::open(&path).unwrap();
+        let limit = "PRAGMA max_page_count = 100";
+        db.query_row(limit, [], |_| Ok(())).unwrap();
+        let writer = Writer::start(db, &path).unwrap();
+        let full = writer.call(0, set("big", 1 << 20)).await;
+        assert!(matches!(full, Err(StoreError::Full)));
+        writer.call(0, set("small", 10)).await.unwrap();
+        drop(writer);
+        let db = migrations::open(&path).unwrap();
+        assert_eq!(reader::setting(&db, "big").unwrap(), None);
+        assert_eq!(
+            reader::setting(&db, "small").unwrap().unwrap(),
+            "xxxxxxxxxx"
+        );
+    }
+
+    /// With the thread not started yet, all that waits is one group.
+    #[test]
+    fn what_waits_becomes_one_group_and_a_bad_row_in_it_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let db = migrations::open(&path).unwrap();
+        let (checkpointer, _thread) = Checkpointer::start(&path).unwrap();
+        let marks = Marks::read(&db).unwrap();
+        let mut scribe = Scribe {
+            db,
+            marks,
+            sink: Sink::default(),
+            checkpointer,
+            pages_since_checkpoint: 0,
+        };
+        let bad = |desk: &mut Desk<'_>| {
+            desk.set_setting("two", "written, then taken back")?;
+            desk.marks.seq += 1;
+            execute(
+                desk.db,
+                "INSERT INTO high_water (name, value) VALUES ('bad word', 1)",
+            )?;
+            Ok(((), None))
+        };
+        let (one, mut first) = waiting(set("one", 1));
+        let (two, mut second) = waiting(bad);
+        let (three, mut third) = waiting(set("three", 1));
+        scribe.carry_out(vec![one, two, three]);
+        assert!(first.try_recv().unwrap().is_ok());
+        assert!(matches!(
+            second.try_recv().unwrap(),
+            Err(StoreError::Broken(_))
+        ));
+        assert!(third.try_recv().unwrap().is_ok());
+        assert_eq!(scribe.marks.seq, 0);
+        assert_eq!(reader::setting(&scribe.db, "two").unwrap(), None);
+        assert!(reader::setting(&scribe.db, "three").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_commands_and_by_bytes() {
+        let (sender, mut inbox) = mpsc::channel(INBOX);
+        for _ in 0..600 {
+            assert!(sender.try_send(waiting(set("k", 1)).0).is_ok());
+        }
+        assert_eq!(
+            gather(waiting(set("k", 1)).0, &mut inbox).len(),
+            GROUP_COMMANDS
+        );
+        let big = Call {
+            bytes: GROUP_BYTES,
+            ..call(set("k", 1)).0
+        };
+        assert_eq!(gather(Box::new(big), &mut inbox).len(), 1);
+    }
+
+    type Answer = oneshot::Receiver<Result<()>>;
+
+    fn call<W>(work: W) -> (Call<(), W>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let work = Some(work);
+        (
+            Call {
+                bytes: 0,
+                work,
+                done: None,
+                reply,
+            },
+            answer,
+        )
+    }
+
+    fn waiting<W>(work: W) -> (Box<dyn Command>, Answer)
+    where
+        W: FnOnce(&mut Desk<'_>) -> Outcome<((), Option<Change>)> + Send + 'static,
+    {
+        let (call, answer) = call(work);
+        (Box::new(call), answer)
+    }
+}

@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// JSON with the keys of every object sorted: one text for one meaning.
+///
+/// Sorted here rather than trusted to `serde_json`, whose order is a feature that any other crate may switch on.
+pub(crate) fn canonical(value: &Value) -> String {
+    sorted(value).to_string()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let by_key: BTreeMap<_, _> = map.iter().collect();
+            let pairs = by_key.into_iter().map(|(k, v)| (k.clone(), sorted(v)));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+/// SHA-256 (FIPS 180-4) of some bytes, in lower-case hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let two = |b: &u8| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]];
+    bytes.iter().flat_map(two).map(char::from).collect()
+}
+
+/// Writes through, and knows the hash of what was written: a large upload is read once.
+pub(crate) struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Flushes, and tells the hash.
+    pub(crate) fn finish(mut self) -> io::Result<String> {
+        self.inner.flush()?;
+        Ok(hex(&self.hash.finalize()))
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// The digest of a submission: the tool's definition, its parameters, and what is in its files.
+///
+/// Each part is a fixed-length hash or the last one, so no two submissions can share a text by moving a border.
+pub(crate) fn submission(
+    definition: &str,
+    params: &Map<String, Value>,
+    contents: &BTreeMap<String, String>,
+) -> String {
+    let params = sha256_hex(canonical(&Value::Object(params.clone())).as_bytes());
+    let contents = sha256_hex(serde_json::json!(contents).to_string().as_bytes());
+    sha256_hex(format!("{definition}\n{params}\n{contents}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_sha256() {
+        // NIST's example "abc".
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn a_hashing_writer_hashes_what_it_wrote() {
+        let mut sink = Vec::new();
+        let mut writer = HashingWriter::new(&mut sink);
+        writer.write_all(b"a").unwrap();
+        writer.write_all(b"bc").unwrap();
+        assert_eq!(writer.finish().unwrap(), sha256_hex(b"abc"));
+        assert_eq!(sink, b"abc");
+    }
+
+    #[test]
+    fn canonical_json_sorts_the_keys_of_every_object() {
+        let value: Value = serde_json::from_str(r#"{"b":[{"z":1,"y":2}],"a":null}"#).unwrap();
+        assert_eq!(canonical(&value), r#"{"a":null,"b":[{"y":2,"z":1}]}"#);
+    }
+}

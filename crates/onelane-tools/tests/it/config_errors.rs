@@ -1,0 +1,357 @@
+use std::path::Path;
+
+use onelane_tools::{ConfigError, parse_tools_file};
+
+fn errors(text: &str) -> Vec<ConfigError> {
+    parse_tools_file(text, Path::new("/etc/onelane")).unwrap_err()
+}
+
+/// A file's text, the place of its only mistake, a part of the message and a part of the hint.
+type Case = (&'static str, (usize, usize), &'static str, &'static str);
+
+fn check(cases: &[Case]) {
+    for (text, place, message, hint) in cases {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
+        let error = &errors[0];
+        assert!(error.message.contains(message), "{text}\n{error:#?}");
+        assert_eq!((error.line, error.column), *place, "{text}\n{error:#?}");
+        let told = error.hint.as_deref().unwrap_or_default();
+        assert!(
+            told.contains(hint) && told.is_empty() == hint.is_empty(),
+            "{text}\n{error:#?}"
+        );
+    }
+}
+
+const OUTSIDE_OF_PARAMETERS: &[Case] = &[
+    ("[server\n", (1, 8), "", ""),
+    ("[sever]\n", (1, 2), "unknown key `sever`", "`server`"),
+    (
+        "[server]\nlistn = \"a:1\"",
+        (2, 1),
+        "unknown key `listn`",
+        "`listen`",
+    ),
+    (
+        "[server]\nlisten = \"8000\"",
+        (2, 10),
+        "no address and port",
+        "127.0.0.1:8000",
+    ),
+    (
+        "[server]\ndefault_tool = \"blastp\"",
+        (2, 16),
+        "no tool `blastp`",
+        "`search`",
+    ),
+    ("[server]\nlisten = 8000", (2, 10), "expected a string", ""),
+    (
+        "[machine]\nmemory = \"64GB\"",
+        (2, 10),
+        "`64GB` is not an amount",
+        "",
+    ),
+    ("[machine]\ncpus = 0", (2, 8), "at least one processor", ""),
+    ("[machine]\ngpus = [1, 0, 1]", (2, 8), "is there twice", ""),
+    ("tools = 1", (1, 9), "a table is expected", ""),
+    (
+        "[tools.BLAST]\ncommand = [\"a\"]",
+        (1, 8),
+        "`BLAST` can't be",
+        "small letters",
+    ),
+    ("[tools.a]\ntitle = \"A\"", (1, 8), "has no `command`", ""),
+    (
+        "[tools.a]\ncomand = [\"a\"]",
+        (2, 1),
+        "unknown key `comand`",
+        "`command`",
+    ),
+    ("[tools.a]\ncommand = []", (2, 11), "names no program", ""),
+    (
+        "[tools.a]\ncommand = \"a b\"",
+        (2, 11),
+        "expected a sequence",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"ä\", \"{qury}\"]\nparams.query.type = \"fasta\"",
+        (2, 17),
+        "`{qury}` is not known",
+        "`query`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"awk\", \"{\"]",
+        (2, 19),
+        "no placeholder",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nlimits = { time = \"2h\" }",
+        (3, 1),
+        "unknown key `limits`",
+        "not there yet",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nversion = []",
+        (3, 11),
+        "names no program",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\non_interrupt = \"restrat\"",
+        (3, 16),
+        "not one of `restart`, `fail`",
+        "`restart`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nneeds = { cpu = 1 }",
+        (3, 11),
+        "unknown key `cpu`",
+        "`cpus`",
+    ),
+    (
+        "[machine]\ncpus = 2\n[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 4 }",
+        (5, 9),
+        "could never start",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nexit_codes = { 0 = \"good\" }",
+        (3, 16),
+        "not the exit code",
+        "1 to 255",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nresults.r = { file = \"../x\" }",
+        (3, 22),
+        "inside the output folder",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nresults.r = { view = \"text\" }",
+        (3, 13),
+        "`file` is missing",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nlibrary = \"x\"",
+        (3, 1),
+        "has no place here",
+        "",
+    ),
+    (
+        "[tools.a]\nbuiltin = \"search\"\ncommand = [\"a\"]",
+        (3, 1),
+        "has no place here",
+        "",
+    ),
+    (
+        "[tools.a]\nbuiltin = \"serach\"",
+        (2, 11),
+        "no built-in tool",
+        "`search`",
+    ),
+];
+
+#[test]
+fn mistakes_outside_of_parameters_are_told_with_their_place() {
+    check(OUTSIDE_OF_PARAMETERS);
+}
+
+/// A parameter's name and table, then as above.
+type ParamCase = (
+    &'static str,
+    &'static str,
+    (usize, usize),
+    &'static str,
+    &'static str,
+);
+
+const IN_PARAMETERS: &[ParamCase] = &[
+    (
+        "Query",
+        "type = \"fasta\"",
+        (3, 17),
+        "`Query` can't be",
+        "small letters",
+    ),
+    (
+        "output",
+        "type = \"text\"",
+        (3, 17),
+        "meaning of its own",
+        "",
+    ),
+    ("wait", "type = \"text\"", (3, 17), "meaning of its own", ""),
+    ("p", "min = 1", (3, 17), "has no `type`", ""),
+    (
+        "p",
+        "type = \"fsta\"",
+        (4, 8),
+        "`fsta` is no type",
+        "`fasta`",
+    ),
+    (
+        "p",
+        "type = \"fasta\"\nmax_record = 1",
+        (5, 1),
+        "unknown key `max_record`",
+        "`max_records`",
+    ),
+    (
+        "p",
+        "type = \"fasta\"\nmax_records = 0",
+        (5, 15),
+        "at least 1",
+        "",
+    ),
+    (
+        "p",
+        "type = \"fasta\"\nalphabet = \"protien\"",
+        (5, 12),
+        "`protien` is not one of",
+        "`protein`",
+    ),
+    (
+        "p",
+        "type = \"number\"\nmin = 2\nmax = 1",
+        (5, 7),
+        "above `max`",
+        "",
+    ),
+    ("p", "type = \"number\"\nmax = inf", (5, 7), "finite", ""),
+    (
+        "p",
+        "type = \"number\"\ndefault = nan",
+        (5, 11),
+        "the default",
+        "",
+    ),
+    (
+        "p",
+        "type = \"integer\"\nmin = 1\ndefault = 0",
+        (6, 11),
+        "the default must be at least 1",
+        "",
+    ),
+    (
+        "p",
+        "type = \"integer\"\ndefault = 1.5",
+        (5, 11),
+        "expected i64",
+        "",
+    ),
+    (
+        "p",
+        "type = \"text\"\ndefault = \"-x\"",
+        (5, 11),
+        "must not begin with `-`",
+        "",
+    ),
+    (
+        "p",
+        "type = \"text\"\nmin_length = 5\nmax_length = 4",
+        (5, 14),
+        "above `max_length`",
+        "",
+    ),
+    (
+        "p",
+        "type = \"text\"\nmax_length = 1_000_000",
+        (5, 14),
+        "131071",
+        "",
+    ),
+    (
+        "p",
+        "type = \"choice\"\nchoices = []",
+        (5, 11),
+        "at least one choice",
+        "",
+    ),
+    ("p", "type = \"choice\"", (3, 1), "`choices` is missing", ""),
+    (
+        "p",
+        "type = \"choice\"\nchoices = [\"a\", \"a\"]",
+        (5, 11),
+        "is there twice",
+        "",
+    ),
+    (
+        "p",
+        "type = \"choice\"\nchoices = [\"a\"]\ndefault = \"b\"",
+        (6, 11),
+        "must be one of `a`",
+        "",
+    ),
+];
+
+#[test]
+fn mistakes_in_parameters_are_told_with_their_place() {
+    for (name, body, place, message, hint) in IN_PARAMETERS {
+        let text = format!("[tools.a]\ncommand = [\"a\"]\n[tools.a.params.{name}]\n{body}");
+        let errors = errors(&text);
+        assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
+        let error = &errors[0];
+        assert!(error.message.contains(message), "{text}\n{error:#?}");
+        assert_eq!((error.line, error.column), *place, "{text}\n{error:#?}");
+        let told = error.hint.as_deref().unwrap_or_default();
+        assert!(told.contains(hint), "{text}\n{error:#?}");
+    }
+}
+
+#[test]
+fn only_a_choice_picks_the_program() {
+    let of = |kind: &str| {
+        format!(
+            "[tools.a]\ncommand = [\"{{p}}\"]\nparams.p = {{ type = \"{kind}\"{} }}",
+            if kind == "choice" {
+                ", choices = [\"x\"]"
+            } else {
+                ""
+            }
+        )
+    };
+    assert!(parse_tools_file(&of("choice"), Path::new("/")).is_ok());
+    assert!(
+        errors(&of("text"))[0]
+            .message
+            .contains("can't pick the program")
+    );
+}
+
+#[test]
+fn a_flag_with_an_argument_stands_alone() {
+    let text = "[tools.a]\ncommand = [\"a\", \"x{f}\"]\nparams.f = { type = \"flag\", argument = \"--f\" }";
+    assert!(
+        errors(text)[0]
+            .message
+            .contains("must be an argument alone")
+    );
+}
+
+#[test]
+fn one_mistake_does_not_hide_the_others() {
+    let text = r#"
+[server]
+listn = "x"
+[tools.a]
+command = ["a", "{x}", "{p}"]
+params.p = { type = "integer", min = 3, max = 2 }
+[tools.b]
+comand = []
+"#;
+    let lines: Vec<_> = errors(text).iter().map(|error| error.line).collect();
+    assert_eq!(lines, [3, 5, 6, 8]);
+}
+
+#[test]
+fn an_error_reads_as_a_sentence_with_its_hint() {
+    let error = &errors("[sever]")[0];
+    assert_eq!(
+        error.to_string(),
+        "line 1, column 2: unknown key `sever`\nhint: did you mean `server`?"
+    );
+}

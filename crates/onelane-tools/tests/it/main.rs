@@ -1,0 +1,28 @@
+//! What the crate promises to the rest of Onelane, tried from outside.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod accepting;
+mod command_lines;
+mod config_errors;
+mod config_files;
+
+use std::path::Path;
+
+use onelane_tools::{ToolDefinition, parse_tools_file};
+
+/// The tools of a file that is sound.
+fn tools(text: &str) -> Vec<ToolDefinition> {
+    match parse_tools_file(text, Path::new("/etc/onelane")) {
+        Ok(file) => file.tools,
+        Err(errors) => panic!("{errors:#?}"),
+    }
+}
+
+/// The first tool of a file that is sound.
+fn tool(text: &str) -> ToolDefinition {
+    tools(text).remove(0)
+}

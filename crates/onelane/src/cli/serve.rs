@@ -1,0 +1,20 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `onelane serve`; they win over the environment, that over the tools file, that over the defaults.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Tools file [default: ./onelane.toml if there is one]
+    #[arg(long, env = "ONELANE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder, on a local disk [default: beside the tools file, else the XDG state folder]
+    #[arg(long, env = "ONELANE_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[arg(long, env = "ONELANE_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// FASTA library of the built-in tool `search` [default: a small sample of Swiss-Prot]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+}

@@ -1,0 +1,96 @@
+//! One file per command.
+
+pub(crate) mod cancel;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod download;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod queue;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod submit;
+pub(crate) mod tools;
+pub(crate) mod wait;
+
+use std::time::Duration;
+
+use crate::client::{Client, JobView, Patience};
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// What every command has at hand.
+pub(crate) struct Context {
+    /// The server.
+    pub(crate) client: Client,
+    /// The terminal.
+    pub(crate) output: Output,
+}
+
+/// How an ended job ends the command that waited for it.
+pub(crate) fn exit_of(job: &JobView) -> Exit {
+    match job.state.as_str() {
+        "failed" => Exit::JobFailed,
+        "cancelled" => Exit::JobCancelled,
+        _ => Exit::Done,
+    }
+}
+
+/// A duration as people type it: `90`, `90s`, `10m`, `2h`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        _ => return Err(format!("`{unit}` is not a unit: use s, m or h")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a duration such as 90s, 10m or 2h"))?;
+    number
+        .checked_mul(factor)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// `--retry-for`, shared by the commands that wait.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct RetryOptions {
+    /// How long to wait for a server that is away
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    retry_for: Duration,
+}
+
+impl RetryOptions {
+    /// As the client wants it.
+    pub(crate) fn patience(self) -> Patience {
+        Patience(self.retry_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_type_them() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
+        for text in [
+            "",
+            "m",
+            "-1",
+            "1d",
+            "1.5h",
+            "99999999999999999999h",
+            "9999999999999999999h",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

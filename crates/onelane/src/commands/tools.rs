@@ -1,0 +1,133 @@
+use clap::Args;
+use serde_json::Value;
+
+use super::Context;
+use crate::client::ToolView;
+use crate::exit::Exit;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// One tool, with its parameters
+    name: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
+    match &options.name {
+        Some(name) => one(context, name).await?,
+        None => all(context).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn all(context: &Context) -> anyhow::Result<()> {
+    let answer = context.client.tools().await?;
+    if context.output.json {
+        return Ok(context.output.document(&answer)?);
+    }
+    let tools = answer.get("tools").unwrap_or(&answer);
+    let text = |tool: &Value, key: &str| tool[key].as_str().unwrap_or_default().to_owned();
+    let rows: Vec<_> = tools
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|tool| vec![text(tool, "name"), text(tool, "title")])
+        .collect();
+    Ok(context.output.table(&rows)?)
+}
+
+async fn one(context: &Context, name: &str) -> anyhow::Result<()> {
+    let tool = context.client.tool(name).await?;
+    if context.output.json {
+        return Ok(context.output.document(&tool.raw)?);
+    }
+    context.output.line(
+        &[Some(&tool.name), tool.title.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(": "),
+    )?;
+    if let Some(help) = &tool.help {
+        context.output.line(help)?;
+    }
+    Ok(context.output.table(&parameters(&tool))?)
+}
+
+/// A row for each parameter: name, type, whether it must be given, what it means.
+fn parameters(tool: &ToolView) -> Vec<Vec<String>> {
+    let required = tool.params["required"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let properties = tool.params["properties"].as_object().into_iter().flatten();
+    let row = |(name, schema): (&String, &Value)| {
+        let must = required.iter().any(|word| word.as_str() == Some(name));
+        let default = schema
+            .get("default")
+            .map(|value| format!("default {value}"));
+        let meaning = schema["description"]
+            .as_str()
+            .or_else(|| schema["title"].as_str())
+            .unwrap_or_default();
+        vec![
+            format!("  {name}"),
+            kind(schema),
+            if must {
+                "required".to_owned()
+            } else {
+                default.unwrap_or_else(|| "optional".to_owned())
+            },
+            meaning.to_owned(),
+        ]
+    };
+    properties.map(row).collect()
+}
+
+fn kind(schema: &Value) -> String {
+    match schema["enum"].as_array() {
+        Some(choices) => choices
+            .iter()
+            .map(|choice| {
+                choice
+                    .as_str()
+                    .map_or_else(|| choice.to_string(), str::to_owned)
+            })
+            .collect::<Vec<_>>()
+            .join("|"),
+        None => schema["type"].as_str().unwrap_or("any").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_parameter_is_shown_with_its_choices_and_default() {
+        let schema = json!({"required": ["query"], "properties": {
+            "query": {"type": "string", "description": "what to look for"}, "mode": {"enum": ["protein", "dna"], "default": "protein"}}});
+        let tool = ToolView {
+            name: "search".to_owned(),
+            title: None,
+            help: None,
+            params: schema,
+        };
+        let rows = parameters(&tool);
+        assert!(
+            rows.contains(
+                &["  query", "string", "required", "what to look for"]
+                    .map(str::to_owned)
+                    .to_vec()
+            )
+        );
+        assert!(
+            rows.contains(
+                &["  mode", "protein|dna", "default \"protein\"", ""]
+                    .map(str::to_owned)
+                    .to_vec()
+            )
+        );
+    }
+}
