@@ -110,6 +110,16 @@ impl ApiError {
         }])
     }
 
+    /// Names a parameter as the client knows it, where a dialect has another word for it.
+    pub(crate) fn with_param_renamed(mut self, from: &str, to: &str) -> Self {
+        for error in &mut self.errors {
+            if error.param.as_deref() == Some(from) {
+                error.param = Some(to.to_owned());
+            }
+        }
+        self
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self

@@ -114,6 +114,9 @@ impl Drop for Uploads {
 }
 
 fn settle_blocking(needed: &[PathBuf], folder: &Path, root: &Path) -> std::io::Result<()> {
+    if needed.is_empty() {
+        return std::fs::remove_dir_all(folder);
+    }
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if needed.contains(&path) {

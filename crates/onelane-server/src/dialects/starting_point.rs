@@ -67,8 +67,14 @@ pub(crate) async fn submit(
         },
         key: None,
     };
-    submit::submit(handle, submission).await?;
-    let folder = handle.prepare_folder(id).await?;
+    let sequence_param = sequence_param(&submission.tool)?;
+    let submitted = submit::submit(handle, submission).await;
+    submitted.map_err(|e| e.with_param_renamed(&sequence_param, SEQUENCE))?;
+    let folder = handle.prepare_folder(id).await.unwrap_or_else(|error| {
+        // The job is committed: the client must learn its id, and the engine makes the folder when the job starts.
+        tracing::error!(%error, job = %id, "a job's folder could not be made early: {error}");
+        handle.paths(id).job
+    });
     Ok(Json(Created {
         query: Query {
             query_name: name,
@@ -146,6 +152,20 @@ fn one(fields: &[(String, String)], key: &str) -> Result<String, ApiError> {
     }
 }
 
+/// The tool's name for the sequence.
+fn sequence_param(tool: &ToolDefinition) -> Result<String, ApiError> {
+    if tool.params.contains_key(SEQUENCE) {
+        return Ok(SEQUENCE.to_owned());
+    }
+    tool.sequence_param().map(str::to_owned).ok_or_else(|| {
+        let detail = format!(
+            "tool `{}` has no parameter that takes the sequence",
+            tool.name
+        );
+        ApiError::bad_param(SEQUENCE, detail)
+    })
+}
+
 /// The two fields under the names that the tool has for them; all others as they are.
 fn given(
     tool: &ToolDefinition,
@@ -155,15 +175,7 @@ fn given(
     for (name, value) in fields {
         let param = match name.as_str() {
             NAME if !tool.params.contains_key(NAME) => continue,
-            SEQUENCE if !tool.params.contains_key(SEQUENCE) => {
-                tool.sequence_param().map(str::to_owned).ok_or_else(|| {
-                    let detail = format!(
-                        "tool `{}` has no parameter that takes the sequence",
-                        tool.name
-                    );
-                    ApiError::bad_param(SEQUENCE, detail)
-                })?
-            }
+            SEQUENCE => sequence_param(tool)?,
             _ => name,
         };
         given.push((param, Given::Text(value)));

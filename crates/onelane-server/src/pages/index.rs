@@ -116,7 +116,8 @@ fn form(html: &mut String, tool: &ToolDefinition) {
             .as_array()
             .is_some_and(|all| all.iter().any(|one| one == name))
     };
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+    for name in tool.params.keys() {
+        let property = &schema["properties"][name.as_str()];
         // A browser sends a field that was left empty as an empty text, which is no number: such fields stay away.
         if required(name) || !property["default"].is_null() {
             let is_sequence = tool.sequence_param() == Some(name);
