@@ -1,0 +1,186 @@
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use onelane_api::Problem;
+use onelane_core::{AttemptNo, JobId};
+use onelane_engine::Handle;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use crate::options::Options;
+use crate::problem::{ApiError, Code};
+use crate::{Server, find, serve_file, view};
+
+/// A growing file wakes nobody up, so it is looked at this often.
+const GROWTH_CHECK: Duration = Duration::from_millis(100);
+const CHUNK_BYTES: usize = 64 << 10;
+
+#[derive(Clone, Copy)]
+enum Log {
+    Stdout,
+    Stderr,
+}
+
+impl Log {
+    fn parse(name: &str) -> Result<Self, ApiError> {
+        match name {
+            "stdout" => Ok(Self::Stdout),
+            "stderr" => Ok(Self::Stderr),
+            _ => Err(ApiError::new(
+                Code::NotFound,
+                "there are two logs: stdout and stderr",
+            )),
+        }
+    }
+
+    fn path(self, handle: &Handle, id: JobId, attempt: AttemptNo) -> PathBuf {
+        let paths = handle.paths(id);
+        match self {
+            Self::Stdout => paths.stdout(attempt),
+            Self::Stderr => paths.stderr(attempt),
+        }
+    }
+}
+
+fn as_text(mut response: Response) -> Response {
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+async fn whole(path: &std::path::Path, headers: &HeaderMap) -> Result<Response, ApiError> {
+    match serve_file::open(path).await {
+        Some((file, _)) => Ok(as_text(
+            serve_file::respond(file, serve_file::range(headers)).await?,
+        )),
+        // No attempt yet, or one that never came to its tool: nothing was written.
+        None => Ok(as_text(Body::empty().into_response())),
+    }
+}
+
+/// The newest attempt's log; `follow` streams it until the job has ended
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/logs/{log}", tag = "logs",
+    params(("id" = String, Path), ("log" = String, Path, description = "`stdout` or `stderr`"), ("follow" = Option<bool>, Query)),
+    responses((status = 200, body = String), (status = 206, body = String),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn newest(
+    State(server): State<Server>,
+    Path((id, log)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (log, handle) = (Log::parse(&log)?, server.handle);
+    let follow = Options::parse(query.as_deref(), &["follow"])?.flag("follow")?;
+    let job = find::job(&handle, &id).await?;
+    if follow {
+        let tail = Tail {
+            watch: handle.watch(job.id),
+            handle,
+            id: job.id,
+            log,
+            attempt: 0,
+            file: None,
+        };
+        return Ok(as_text(
+            Body::from_stream(stream::try_unfold(tail, Tail::next)).into_response(),
+        ));
+    }
+    whole(&log.path(&handle, job.id, job.attempt), &headers).await
+}
+
+/// An earlier attempt's log
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/attempts/{attempt}/logs/{log}", tag = "logs",
+    params(("id" = String, Path), ("attempt" = u32, Path), ("log" = String, Path, description = "`stdout` or `stderr`")),
+    responses((status = 200, body = String), (status = 206, body = String),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn of_attempt(
+    State(server): State<Server>,
+    Path((id, attempt, log)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let log = Log::parse(&log)?;
+    let job = find::job(&server.handle, &id).await?;
+    let known = attempt
+        .parse()
+        .ok()
+        .filter(|n| (1..=job.attempt).contains(n));
+    let unknown = || {
+        ApiError::new(
+            Code::UnknownAttempt,
+            format!("the job has had {} attempts", job.attempt),
+        )
+    };
+    whole(
+        &log.path(&server.handle, job.id, known.ok_or_else(unknown)?),
+        &headers,
+    )
+    .await
+}
+
+/// A log that is followed, from the attempt that is the newest at first through all later ones.
+struct Tail {
+    handle: Handle,
+    id: JobId,
+    log: Log,
+    watch: watch::Receiver<u64>,
+    /// 0 until there is one.
+    attempt: AttemptNo,
+    file: Option<File>,
+}
+
+impl Tail {
+    async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        loop {
+            // Both before reading: what is written or changed later wakes us up or is read next time, and the log of a
+            // job seen ended is complete.
+            self.watch.mark_unchanged();
+            let Some(job) = self.handle.job(self.id).await.map_err(io::Error::other)? else {
+                return Ok(None);
+            };
+            if self.attempt == 0 {
+                self.attempt = job.attempt;
+            }
+            if let Some(bytes) = self.read().await? {
+                return Ok(Some((bytes, self)));
+            }
+            if self.attempt < job.attempt {
+                (self.attempt, self.file) = (self.attempt + 1, None);
+            } else if view::has_ended(&job) || !self.wake().await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for news; false when there won't be any.
+    async fn wake(&mut self) -> bool {
+        if self.attempt == 0 {
+            return self.watch.changed().await.is_ok();
+        }
+        tokio::select! {
+            news = self.watch.changed() => news.is_ok(),
+            () = tokio::time::sleep(GROWTH_CHECK) => true,
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        if self.file.is_none() && self.attempt > 0 {
+            let path = self.log.path(&self.handle, self.id, self.attempt);
+            self.file = serve_file::open(&path).await.map(|(file, _)| file);
+        }
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let count = file.read(&mut chunk).await?;
+        chunk.truncate(count);
+        Ok((count > 0).then(|| chunk.into()))
+    }
+}

@@ -1,0 +1,66 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use onelane_api::{Problem, ToolLinks, ToolList, ToolView};
+use onelane_engine::Handle;
+use onelane_tools::ToolDefinition;
+
+use crate::Server;
+use crate::problem::{ApiError, Code};
+
+pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, ApiError> {
+    handle.tool(name).map(Arc::clone).ok_or_else(|| {
+        let known: Vec<_> = handle
+            .tools()
+            .iter()
+            .map(|tool| tool.name.as_str())
+            .collect();
+        let shown: String = name.chars().take(64).collect();
+        ApiError::new(
+            Code::UnknownTool,
+            format!(
+                "there is no tool `{shown}`; there are: {}",
+                known.join(", ")
+            ),
+        )
+    })
+}
+
+fn view(tool: &ToolDefinition) -> ToolView {
+    let this = format!("/api/v1/tools/{}", tool.name);
+    ToolView {
+        name: tool.name.clone(),
+        title: tool.title.clone(),
+        help: tool.help.clone(),
+        params: tool.schema(),
+        links: ToolLinks {
+            submit: format!("{this}/jobs"),
+            this,
+        },
+    }
+}
+
+/// All tools, each with the JSON Schema of its parameters
+#[utoipa::path(get, path = "/api/v1/tools", tag = "tools", responses((status = 200, body = ToolList)))]
+pub(crate) async fn list(State(server): State<Server>) -> Json<ToolList> {
+    Json(ToolList {
+        tools: server
+            .handle
+            .tools()
+            .iter()
+            .map(|tool| view(tool))
+            .collect(),
+        default_tool: server.handle.default_tool().map(|tool| tool.name.clone()),
+    })
+}
+
+/// One tool
+#[utoipa::path(get, path = "/api/v1/tools/{tool}", tag = "tools", params(("tool" = String, Path)),
+    responses((status = 200, body = ToolView), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+) -> Result<Json<ToolView>, ApiError> {
+    Ok(Json(view(&*find(&server.handle, &name)?)))
+}

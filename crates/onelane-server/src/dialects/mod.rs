@@ -1,0 +1,3 @@
+//! Other systems' interfaces over the same engine.
+
+pub(crate) mod starting_point;

@@ -1,0 +1,3 @@
+//! What a browser sees.
+
+pub(crate) mod index;

@@ -1,0 +1,148 @@
+//! Files on their way in: streamed to `uploads/<id>/<n>`, synced before the submission is committed, removed on any
+//! refusal.
+
+use std::path::{Path, PathBuf};
+
+use axum::extract::multipart::{Field, Multipart, MultipartError};
+use onelane_core::JobId;
+use onelane_engine::Handle;
+use onelane_tools::{AcceptedContent, AcceptedFile, Given};
+use tokio::fs::{self, File};
+use tokio::io::AsyncWriteExt;
+
+use crate::body::{BODY_LIMIT_BYTES, too_large};
+use crate::problem::{ApiError, Code};
+
+/// A submission's upload folder. Dropped without [`Uploads::keep`], also when the client hangs up, it is removed.
+pub(crate) struct Uploads {
+    root: PathBuf,
+    name: String,
+    files: usize,
+    keep: bool,
+}
+
+impl Uploads {
+    pub(crate) fn new(handle: &Handle, id: JobId) -> Self {
+        Self {
+            root: handle.uploads().to_owned(),
+            name: id.to_string(),
+            files: 0,
+            keep: false,
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    /// From now on the folder belongs to the job.
+    pub(crate) fn keep(mut self) {
+        self.keep = true;
+    }
+
+    /// Takes all parts of a multipart body in.
+    pub(crate) async fn receive(
+        &mut self,
+        mut multipart: Multipart,
+    ) -> Result<Vec<(String, Given)>, ApiError> {
+        let mut given = Vec::new();
+        let mut text_left = BODY_LIMIT_BYTES;
+        while let Some(field) = multipart.next_field().await.map_err(|e| broken(&e))? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let value = match field.file_name().map(str::to_owned) {
+                // What a browser sends for a file input that was left empty.
+                Some(file) if file.is_empty() => continue,
+                Some(file) => self.file(field, file).await?,
+                None => Given::Text(text(field, &mut text_left).await?),
+            };
+            given.push((name, value));
+        }
+        Ok(given)
+    }
+
+    async fn file(&mut self, mut field: Field<'_>, file_name: String) -> Result<Given, ApiError> {
+        let failed = |e: &std::io::Error| ApiError::io("can't write an upload", e);
+        fs::create_dir_all(self.folder())
+            .await
+            .map_err(|e| failed(&e))?;
+        let relative = Path::new(&self.name).join(self.files.to_string());
+        self.files += 1;
+        let path = self.root.join(&relative);
+        let mut file = File::create_new(&path).await.map_err(|e| failed(&e))?;
+        while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
+            file.write_all(&chunk).await.map_err(|e| failed(&e))?;
+        }
+        file.flush().await.map_err(|e| failed(&e))?;
+        Ok(Given::Upload {
+            path,
+            relative,
+            file_name: Some(file_name),
+        })
+    }
+
+    /// Makes what the job needs durable and removes the rest.
+    pub(crate) async fn settle(&self, accepted: &[AcceptedFile]) -> Result<(), ApiError> {
+        if self.files == 0 {
+            return Ok(());
+        }
+        let uploaded = accepted.iter().filter_map(|file| match &file.content {
+            AcceptedContent::Upload(relative) => Some(self.root.join(relative)),
+            AcceptedContent::Inline(_) => None,
+        });
+        let (needed, folder, root) = (
+            uploaded.collect::<Vec<_>>(),
+            self.folder(),
+            self.root.clone(),
+        );
+        let settled =
+            tokio::task::spawn_blocking(move || settle_blocking(&needed, &folder, &root)).await;
+        settled
+            .map_err(ApiError::internal)?
+            .map_err(|e| ApiError::io("can't sync an upload", &e))
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        if self.keep || self.files == 0 {
+            return;
+        }
+        if let Err(error) = std::fs::remove_dir_all(self.folder()) {
+            tracing::debug!(%error, folder = %self.folder().display(), "an upload folder stays for the sweep: {error}");
+        }
+    }
+}
+
+fn settle_blocking(needed: &[PathBuf], folder: &Path, root: &Path) -> std::io::Result<()> {
+    if needed.is_empty() {
+        return std::fs::remove_dir_all(folder);
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if needed.contains(&path) {
+            std::fs::File::open(&path)?.sync_all()?;
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    std::fs::File::open(folder)?.sync_all()?;
+    std::fs::File::open(root)?.sync_all()
+}
+
+pub(crate) async fn text(mut field: Field<'_>, left: &mut usize) -> Result<String, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
+        *left = left.checked_sub(chunk.len()).ok_or_else(too_large)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    let name = field.name().unwrap_or_default();
+    String::from_utf8(bytes)
+        .map_err(|_| ApiError::bad_param(name, format!("`{name}` is not UTF-8 text")))
+}
+
+pub(crate) fn broken(error: &MultipartError) -> ApiError {
+    ApiError::new(
+        Code::BadRequest,
+        format!("the multipart body can't be read: {}", error.body_text()),
+    )
+}
