@@ -55,18 +55,29 @@ impl TestServer {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the server is still there");
         let mut command = Command::new(&self.binary);
-        command.args(["serve", "--listen", &self.address, "--data"]).arg(self.data());
+        command
+            .args(["serve", "--listen", &self.address, "--data"])
+            .arg(self.data());
         if self.with_tools_file {
-            command.arg("--config").arg(self.folder.path().join("onelane.toml"));
+            command
+                .arg("--config")
+                .arg(self.folder.path().join("onelane.toml"));
         }
-        command.current_dir(self.folder.path()).stdout(Stdio::piped());
+        command
+            .current_dir(self.folder.path())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the server says where it listens").unwrap();
+        let first = lines
+            .next()
+            .expect("the server says where it listens")
+            .unwrap();
         self.address = first.rsplit("http://").next().unwrap().to_owned();
         // Whatever else it prints must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);
+        // Connections to the killed server must not be tried again.
+        self.http = reqwest::Client::new();
     }
 
     /// kill -9.
@@ -117,7 +128,13 @@ impl TestServer {
 
     /// GET, as JSON.
     pub async fn get(&self, path: &str) -> Value {
-        let response = self.http.get(self.url(path)).timeout(LONG).send().await.unwrap();
+        let response = self
+            .http
+            .get(self.url(path))
+            .timeout(LONG)
+            .send()
+            .await
+            .unwrap();
         let status = response.status();
         let text = response.text().await.unwrap();
         assert!(status.is_success(), "GET {path}: {status} {text}");
@@ -126,14 +143,23 @@ impl TestServer {
 
     /// POST of a JSON body, as JSON.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let response = self.http.post(self.url(path)).json(body).timeout(LONG).send().await.unwrap();
+        let response = self
+            .http
+            .post(self.url(path))
+            .json(body)
+            .timeout(LONG)
+            .send()
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
     /// Submits parameters to a tool; gives the new job's id.
     pub async fn submit(&self, tool: &str, params: &Value) -> String {
-        let (status, job) = self.post(&format!("/api/v1/tools/{tool}/jobs"), params).await;
+        let (status, job) = self
+            .post(&format!("/api/v1/tools/{tool}/jobs"), params)
+            .await;
         assert_eq!(status, 201, "{job}");
         job["id"].as_str().unwrap().to_owned()
     }
@@ -158,7 +184,10 @@ impl TestServer {
             if job["state"] == state {
                 return job;
             }
-            assert!(since.elapsed() < LONG && !is_final(&job), "waiting for {state}: {job}");
+            assert!(
+                since.elapsed() < LONG && !is_final(&job),
+                "waiting for {state}: {job}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -166,21 +195,32 @@ impl TestServer {
     /// A JSON file of a job's folder.
     pub fn read_json(&self, id: &str, path: &str) -> Value {
         let path = self.job_folder(id).join(path);
-        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+        serde_json::from_slice(
+            &std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+        )
+        .unwrap()
     }
 }
 
 /// True for the three ends.
 pub fn is_final(job: &Value) -> bool {
-    matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
+    matches!(
+        job["state"].as_str(),
+        Some("succeeded" | "failed" | "cancelled")
+    )
 }
 
 /// Processes that have this text in their environment: what is left of a job.
 pub fn processes_with(marker: &str) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == marker.as_bytes())
     })
     .collect()
 }
@@ -199,11 +239,19 @@ impl Drop for TestServer {
 }
 
 fn left_shims(jobs: &Path) -> Vec<i32> {
-    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let below = |path: &Path| {
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .collect::<Vec<_>>()
+    };
     let jobs = below(jobs).into_iter().flat_map(|shard| below(&shard));
     let attempts = jobs.flat_map(|job| below(&job.join("attempts")));
     let alive = attempts.filter(|attempt| !attempt.join("exit.json").exists());
     let records = alive.filter_map(|attempt| std::fs::read(attempt.join("shim.json")).ok());
-    let pids = records.filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok()?["pid"].as_i64());
+    let pids =
+        records.filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok()?["pid"].as_i64());
     pids.filter_map(|pid| i32::try_from(pid).ok()).collect()
 }

@@ -26,9 +26,14 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
 struct System;
 
 impl Surroundings for System {
-    #[expect(clippy::disallowed_methods, reason = "the composition root gives everybody else the time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the composition root gives everybody else the time"
+    )]
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -52,7 +57,11 @@ struct Resolved {
 /// Runs the server until it is told to stop.
 pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy())
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing::Level::INFO.into())
+                .from_env_lossy(),
+        )
         .with_writer(std::io::stderr)
         .init();
     let resolved = resolve(&options)?;
@@ -63,7 +72,11 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
     let data = DataFolder::open(&resolved.data, resolved.jobs.as_deref())?;
     let hosts = resolved.file.server.hosts.clone();
     let engine = start_engine(resolved, &data).await?;
-    let config = ServerConfig { hosts, listen: address, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let config = ServerConfig {
+        hosts,
+        listen: address,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     let router = onelane_server::router(engine.handle(), config);
     output.line(&format!("onelane listening on http://{address}"))?;
     output.line(&format!("data in {}", data.root().display()))?;
@@ -99,7 +112,10 @@ async fn run(listener: TcpListener, router: axum::Router, engine: &Engine) -> an
 }
 
 async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -120,7 +136,10 @@ async fn start_engine(resolved: Resolved, data: &DataFolder) -> anyhow::Result<E
         default_tool: resolved.file.server.default_tool,
         jobs: data.jobs().to_owned(),
         uploads: data.uploads(),
-        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("can't read the boot id")?.trim().to_owned(),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .context("can't read the boot id")?
+            .trim()
+            .to_owned(),
     };
     Ok(Engine::start(setup).await?)
 }
@@ -129,9 +148,15 @@ fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
     let config = config_path(options)?;
     let file = match &config {
         Some(path) => read_tools_file(path)?,
-        None => ToolsFile { tools: vec![builtin_search(&own_path()?, options.library.as_deref())], ..ToolsFile::default() },
+        None => ToolsFile {
+            tools: vec![builtin_search(&own_path()?, options.library.as_deref())],
+            ..ToolsFile::default()
+        },
     };
-    let listen = options.listen.clone().or_else(|| file.server.listen.clone());
+    let listen = options
+        .listen
+        .clone()
+        .or_else(|| file.server.listen.clone());
     let data = options.data.clone().or_else(|| file.server.data.clone());
     let data = match (data, &config) {
         (Some(data), _) => data,
@@ -149,11 +174,17 @@ fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
 
 fn config_path(options: &ServeOptions) -> anyhow::Result<Option<PathBuf>> {
     let usual = PathBuf::from("onelane.toml");
-    let path = options.config.clone().or_else(|| usual.exists().then_some(usual));
+    let path = options
+        .config
+        .clone()
+        .or_else(|| usual.exists().then_some(usual));
     if path.is_some() && options.library.is_some() {
-        bail!("--library belongs to the built-in demonstration tool; with a tools file, name the library there");
+        bail!(
+            "--library belongs to the built-in demonstration tool; with a tools file, name the library there"
+        );
     }
-    path.map(|path| std::path::absolute(&path).context("can't find the current folder")).transpose()
+    path.map(|path| std::path::absolute(&path).context("can't find the current folder"))
+        .transpose()
 }
 
 fn folder_of(config: &Path) -> &Path {
@@ -161,9 +192,13 @@ fn folder_of(config: &Path) -> &Path {
 }
 
 fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     parse_tools_file_for(&text, folder_of(path), &own_path()?).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("{}:{error}", path.display())).collect();
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{}:{error}", path.display()))
+            .collect();
         anyhow::anyhow!("the tools file has errors\n{}", lines.join("\n"))
     })
 }
@@ -171,14 +206,28 @@ fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
 /// This program's file, for the built-in tools.
 fn own_path() -> anyhow::Result<String> {
     let path = std::env::current_exe().context("can't find this program's own file")?;
-    path.to_str().map(str::to_owned).context("this program's path is not UTF-8")
+    path.to_str()
+        .map(str::to_owned)
+        .context("this program's path is not UTF-8")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary reads the environment"
+)]
 fn state_folder() -> anyhow::Result<PathBuf> {
-    let from_xdg = std::env::var("XDG_STATE_HOME").ok().filter(|path| path.starts_with('/')).map(PathBuf::from);
-    let from_home = || std::env::var("HOME").ok().map(|home| PathBuf::from(home).join(".local/state"));
-    let base = from_xdg.or_else(from_home).context("neither XDG_STATE_HOME nor HOME is set\nhint: name a folder with --data")?;
+    let from_xdg = std::env::var("XDG_STATE_HOME")
+        .ok()
+        .filter(|path| path.starts_with('/'))
+        .map(PathBuf::from);
+    let from_home = || {
+        std::env::var("HOME")
+            .ok()
+            .map(|home| PathBuf::from(home).join(".local/state"))
+    };
+    let base = from_xdg
+        .or_else(from_home)
+        .context("neither XDG_STATE_HOME nor HOME is set\nhint: name a folder with --data")?;
     Ok(base.join("onelane"))
 }
 
@@ -196,6 +245,8 @@ fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {
 fn total_memory() -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("can't read /proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("/proc/meminfo has no MemTotal")?;
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix("kB"))
+        .context("/proc/meminfo has no MemTotal")?;
     Ok(kib.trim().parse::<u64>()? * 1024)
 }

@@ -400,7 +400,9 @@ fn bring(file: &LaunchFile, uploads: &Path, input: &Path) -> io::Result<()> {
 fn forget_uploads(files: &[LaunchFile], uploads: &Path) {
     for file in files {
         if let LaunchContent::Upload(relative) = &file.content
-            && let Some(folder) = relative.parent().filter(|folder| !folder.as_os_str().is_empty())
+            && let Some(folder) = relative
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
         {
             fs::remove_dir_all(uploads.join(folder)).ok();
         }

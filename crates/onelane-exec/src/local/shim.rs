@@ -83,7 +83,11 @@ fn read_message() -> io::Result<StartMessage> {
 fn close_inherited() -> io::Result<()> {
     // SAFETY: a shim begins here; it has opened nothing above standard error yet.
     let result = unsafe { nix::libc::close_range(3, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn block_signals() -> io::Result<()> {

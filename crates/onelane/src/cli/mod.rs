@@ -107,7 +107,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         output: Output::new(cli.json),
     };
     match cli.command {
-        Command::Serve(options) => crate::serve::serve(context.output, options).await.map(|()| Exit::Done),
+        Command::Serve(options) => crate::serve::serve(context.output, options)
+            .await
+            .map(|()| Exit::Done),
         Command::Submit(options) => commands::submit::run(&context, options).await,
         Command::Run(options) => commands::run::run(&context, options).await,
         Command::List(options) => commands::list::run(&context, &options).await,

@@ -24,8 +24,17 @@ async fn a_killed_server_finds_its_running_job_in_the_same_process_and_its_queue
     assert_eq!(processes_with(&format!("ONELANE_JOB_ID={running}")), tool);
     for id in std::iter::once(&running).chain(&queued) {
         let job = server.wait(id).await;
-        assert_eq!((job["state"].as_str(), job["attempt"].as_u64()), (Some("succeeded"), Some(1)), "{job}");
-        assert!(server.job_folder(id).join("attempts/1/output/done.txt").exists());
+        assert_eq!(
+            (job["state"].as_str(), job["attempt"].as_u64()),
+            (Some("succeeded"), Some(1)),
+            "{job}"
+        );
+        assert!(
+            server
+                .job_folder(id)
+                .join("attempts/1/output/done.txt")
+                .exists()
+        );
         assert!(!server.job_folder(id).join("attempts/2").exists());
     }
     assert_eq!(server.read_json(&running, "attempts/1/shim.json"), before);
@@ -44,24 +53,36 @@ async fn a_job_that_ended_while_no_server_was_there_is_finished_by_the_next_one(
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("the shim writes the end without a server");
+    waited
+        .await
+        .expect("the shim writes the end without a server");
     server.restart();
     let job = server.wait(&id).await;
-    assert_eq!((job["state"].as_str(), job["attempt"].as_u64()), (Some("succeeded"), Some(1)), "{job}");
+    assert_eq!(
+        (job["state"].as_str(), job["attempt"].as_u64()),
+        (Some("succeeded"), Some(1)),
+        "{job}"
+    );
 }
 
 #[tokio::test]
 async fn the_same_key_gives_the_same_job_also_after_kill_9() {
     let mut server = scripts();
     let submit = |server: &onelane_testkit::TestServer, seconds: f64| {
-        let request = server.http.post(server.url("/api/v1/tools/sleep/jobs")).header("Idempotency-Key", "k-1");
+        let request = server
+            .http
+            .post(server.url("/api/v1/tools/sleep/jobs"))
+            .header("Idempotency-Key", "k-1");
         request.json(&json!({"seconds": seconds})).send()
     };
     let first = submit(&server, 0.1).await.unwrap();
     assert_eq!(first.status(), 201);
     let first: Value = first.json().await.unwrap();
     // The client that never saw its answer: the request is sent, and the server is killed under it.
-    let request = server.http.post(server.url("/api/v1/tools/sleep/jobs")).header("Idempotency-Key", "k-2");
+    let request = server
+        .http
+        .post(server.url("/api/v1/tools/sleep/jobs"))
+        .header("Idempotency-Key", "k-2");
     let unseen = tokio::spawn(request.json(&json!({"seconds": 0.2})).send());
     tokio::time::sleep(Duration::from_millis(3)).await;
     server.kill();
@@ -73,11 +94,26 @@ async fn the_same_key_gives_the_same_job_also_after_kill_9() {
     let other = submit(&server, 0.3).await.unwrap();
     assert_eq!(other.status(), 422, "the same key with another request");
     for _ in 0..2 {
-        let request = server.http.post(server.url("/api/v1/tools/sleep/jobs")).header("Idempotency-Key", "k-2");
-        assert!(request.json(&json!({"seconds": 0.2})).send().await.unwrap().status().is_success());
+        let request = server
+            .http
+            .post(server.url("/api/v1/tools/sleep/jobs"))
+            .header("Idempotency-Key", "k-2");
+        assert!(
+            request
+                .json(&json!({"seconds": 0.2}))
+                .send()
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+        );
     }
     let jobs = server.get("/api/v1/jobs").await;
-    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2, "one job a key: {jobs}");
+    assert_eq!(
+        jobs["jobs"].as_array().unwrap().len(),
+        2,
+        "one job a key: {jobs}"
+    );
 }
 
 #[tokio::test]
@@ -87,16 +123,32 @@ async fn either_supervisor_may_be_killed_and_nothing_is_left_running() {
         let id = server.submit("tree", &json!({})).await;
         server.until(&id, "running").await;
         let shim = server.read_json(&id, "attempts/1/shim.json");
-        let pid = if victim == "pid" { &shim["pid"] } else { &shim["guard"]["pid"] };
+        let pid = if victim == "pid" {
+            &shim["pid"]
+        } else {
+            &shim["guard"]["pid"]
+        };
         let pid = i32::try_from(pid.as_i64().unwrap()).unwrap();
         server.post("/api/v1/queue/pause", &json!({})).await;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
         // Interrupted, proved dead, and queued again at its old place.
         let job = server.until(&id, "queued").await;
         assert_eq!(job["attempt"], 1, "{job}");
-        assert_eq!(processes_with(&format!("ONELANE_JOB_ID={id}")), Vec::<u32>::new());
-        assert_eq!(server.read_json(&id, "attempts/1/exit.json")["outcome"]["how"], "interrupted");
-        server.post(&format!("/api/v1/jobs/{id}/cancel"), &json!({})).await;
+        assert_eq!(
+            processes_with(&format!("ONELANE_JOB_ID={id}")),
+            Vec::<u32>::new()
+        );
+        assert_eq!(
+            server.read_json(&id, "attempts/1/exit.json")["outcome"]["how"],
+            "interrupted"
+        );
+        server
+            .post(&format!("/api/v1/jobs/{id}/cancel"), &json!({}))
+            .await;
     }
 }
 
@@ -104,8 +156,14 @@ async fn either_supervisor_may_be_killed_and_nothing_is_left_running() {
 fn a_second_server_on_the_same_folder_refuses_and_names_the_first() {
     let server = scripts();
     let mut second = std::process::Command::new(crate::BINARY);
-    second.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(server.data()).current_dir("/");
+    second
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(server.data())
+        .current_dir("/");
     let output = second.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains(&server.pid().to_string()), "{said}");
+    assert!(
+        !output.status.success() && said.contains(&server.pid().to_string()),
+        "{said}"
+    );
 }

@@ -7,10 +7,17 @@ use crate::BINARY;
 
 /// Python with httpx from PyPI, in a virtual environment of its own, made once by the test command.
 fn python() -> Option<String> {
-    let python = std::env::var("ONELANE_TEST_PYTHON").ok().filter(|path| std::path::Path::new(path).exists());
+    let python = std::env::var("ONELANE_TEST_PYTHON")
+        .ok()
+        .filter(|path| std::path::Path::new(path).exists());
     if python.is_none() {
-        assert!(std::env::var_os("ONELANE_REQUIRE_TOOLS").is_none(), "ONELANE_TEST_PYTHON must name a Python with httpx");
-        eprintln!("SKIPPED: no Python with httpx; run the README's test command, which installs it");
+        assert!(
+            std::env::var_os("ONELANE_REQUIRE_TOOLS").is_none(),
+            "ONELANE_TEST_PYTHON must name a Python with httpx"
+        );
+        eprintln!(
+            "SKIPPED: no Python with httpx; run the README's test command, which installs it"
+        );
     }
     python
 }
@@ -18,15 +25,26 @@ fn python() -> Option<String> {
 fn run_python(script: &str, arguments: &[&str]) {
     let Some(python) = python() else { return };
     let script = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let output = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn example() -> TestServer {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fastapi");
     let tools = std::fs::read_to_string(format!("{folder}/onelane.toml")).unwrap();
-    TestServer::start(BINARY, Some(&tools.replace("\"./", &format!("\"{folder}/"))))
+    TestServer::start(
+        BINARY,
+        Some(&tools.replace("\"./", &format!("\"{folder}/"))),
+    )
 }
 
 #[test]
@@ -38,7 +56,13 @@ fn the_starting_points_own_client_gets_its_answers_byte_for_byte() {
 #[test]
 fn the_users_own_fastapi_server_works_before_and_after() {
     let server = example();
-    run_python("fastapi_app.py", &[&server.url(""), concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fastapi")]);
+    run_python(
+        "fastapi_app.py",
+        &[
+            &server.url(""),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fastapi"),
+        ],
+    );
 }
 
 #[tokio::test]
