@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use onelane_api::{AttemptList, JobList, JobView, Problem};
 use onelane_core::StateWord;
 use onelane_engine::{EngineError, JobFilter};
 
 use crate::options::{Options, bad_query};
+use crate::path::Path;
 use crate::problem::ApiError;
 use crate::{Server, find, view};
 

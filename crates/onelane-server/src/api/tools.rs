@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{State};
 use onelane_api::{Problem, ToolLinks, ToolList, ToolView};
 use onelane_engine::Handle;
 use onelane_tools::ToolDefinition;
 
 use crate::Server;
+use crate::path::Path;
 use crate::problem::{ApiError, Code};
 
 pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, ApiError> {
