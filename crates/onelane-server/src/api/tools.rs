@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{State};
+use axum::extract::State;
 use onelane_api::{Problem, ToolLinks, ToolList, ToolView};
 use onelane_engine::Handle;
 use onelane_tools::ToolDefinition;
@@ -43,7 +43,7 @@ fn view(tool: &ToolDefinition) -> ToolView {
 }
 
 /// All tools, each with the JSON Schema of its parameters
-#[utoipa::path(get, path = "/api/v1/tools", tag = "tools", responses((status = 200, body = ToolList)))]
+#[utoipa::path(get, path = "/api/v1/tools", operation_id = "list_tools", tag = "tools", responses((status = 200, body = ToolList)))]
 pub(crate) async fn list(State(server): State<Server>) -> Json<ToolList> {
     Json(ToolList {
         tools: server
@@ -57,7 +57,7 @@ pub(crate) async fn list(State(server): State<Server>) -> Json<ToolList> {
 }
 
 /// One tool
-#[utoipa::path(get, path = "/api/v1/tools/{tool}", tag = "tools", params(("tool" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/tools/{tool}", operation_id = "show_tool", tag = "tools", params(("tool" = String, Path)),
     responses((status = 200, body = ToolView), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(server): State<Server>,
