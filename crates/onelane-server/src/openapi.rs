@@ -46,7 +46,7 @@ fn described() -> OpenApiRouter<Server> {
         .routes(routes!(health::errors))
 }
 
-/// OpenAPI demands a description of every answer; one that has none of its own gets its status's name.
+/// `OpenAPI` demands a description of every answer; one that has none of its own gets its status's name.
 fn describe_answers(item: &mut PathItem) {
     let calls = [&mut item.get, &mut item.post, &mut item.delete];
     for call in calls.into_iter().flatten() {
