@@ -10,6 +10,7 @@ mod guard;
 mod openapi;
 mod options;
 mod pages;
+mod path;
 mod problem;
 mod serve_file;
 mod uploads;

@@ -1,8 +1,10 @@
 //! All routes, and their description that is made of the same list.
 
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::{PathItem, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -44,9 +46,32 @@ fn described() -> OpenApiRouter<Server> {
         .routes(routes!(health::errors))
 }
 
+/// `OpenAPI` demands a description of every answer; one that has none of its own gets its status's name.
+fn describe_answers(item: &mut PathItem) {
+    let calls = [&mut item.get, &mut item.post, &mut item.delete];
+    for call in calls.into_iter().flatten() {
+        for (status, answer) in &mut call.responses.responses {
+            let RefOr::T(answer) = answer else { continue };
+            if answer.description.is_empty() {
+                let name = status
+                    .parse::<StatusCode>()
+                    .ok()
+                    .and_then(|s| s.canonical_reason());
+                name.unwrap_or("What went wrong")
+                    .clone_into(&mut answer.description);
+            }
+        }
+    }
+}
+
 pub(crate) fn routes(version: &str) -> Router<Server> {
     let (router, mut description) = described().split_for_parts();
     version.clone_into(&mut description.info.version);
+    description
+        .paths
+        .paths
+        .values_mut()
+        .for_each(describe_answers);
     let pages = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
     router
         .route("/backlog/", get(starting_point::backlog))

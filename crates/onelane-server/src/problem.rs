@@ -120,6 +120,11 @@ impl ApiError {
         self
     }
 
+    /// What went wrong, for another code.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self

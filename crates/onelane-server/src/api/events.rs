@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +10,7 @@ use onelane_core::{Job, JobId};
 use onelane_engine::Handle;
 use tokio::sync::watch;
 
+use crate::path::Path;
 use crate::problem::ApiError;
 use crate::{Server, find, view};
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path as FsPath, PathBuf};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::path::Path;
 use crate::problem::{ApiError, Code};
 use crate::{Server, find, serve_file, view};
 
@@ -76,7 +77,7 @@ fn entry(base: &str, path: String, metadata: &Metadata) -> FileEntry {
 }
 
 /// An ended job's result files
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/files", tag = "results", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/files", operation_id = "list_files", tag = "results", params(("id" = String, Path)),
     responses((status = 200, body = FileList), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(server): State<Server>,
@@ -110,7 +111,7 @@ async fn within(root: &FsPath, path: &str) -> Option<PathBuf> {
 }
 
 /// One result file
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/files/{path}", tag = "results",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/files/{path}", operation_id = "get_file", tag = "results",
     params(("id" = String, Path), ("path" = String, Path, description = "May contain `/`")),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = 206), (status = 304),
         (status = "default", body = Problem, content_type = "application/problem+json")))]

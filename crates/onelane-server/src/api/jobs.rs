@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use onelane_api::{AttemptList, JobList, JobView, Problem};
 use onelane_core::StateWord;
 use onelane_engine::{EngineError, JobFilter};
 
 use crate::options::{Options, bad_query};
+use crate::path::Path;
 use crate::problem::ApiError;
 use crate::{Server, find, view};
 
@@ -58,7 +59,7 @@ fn read_cursor(text: &str) -> Result<i64, ApiError> {
 }
 
 /// Jobs, newest first
-#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "list_jobs", tag = "jobs",
     params(("state" = Option<Vec<String>>, Query), ("tool" = Option<Vec<String>>, Query), ("owner" = Option<Vec<String>>, Query),
         ("tag" = Option<Vec<String>>, Query), ("name" = Option<Vec<String>>, Query), ("id" = Option<Vec<String>>, Query),
         ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default"), ("cursor" = Option<String>, Query)),
@@ -82,7 +83,7 @@ pub(crate) async fn list(
 }
 
 /// One job; held until it ends, at most `wait` seconds
-#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", operation_id = "show_job", tag = "jobs",
     params(("id" = String, Path, description = "An id, the unique end of one (4 characters or more), or `last`"),
         ("wait" = Option<u64>, Query, description = "Seconds, at most 3600")),
     responses((status = 200, body = JobView), (status = "default", body = Problem, content_type = "application/problem+json")))]

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use crate::options::Options;
+use crate::path::Path;
 use crate::problem::{ApiError, Code};
 use crate::{Server, find, serve_file, view};
 

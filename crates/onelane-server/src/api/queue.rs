@@ -22,7 +22,7 @@ async fn shown(server: &Server) -> Result<Json<QueueView>, ApiError> {
 }
 
 /// The queue: counts, the running jobs and the next ones
-#[utoipa::path(get, path = "/api/v1/queue", tag = "queue",
+#[utoipa::path(get, path = "/api/v1/queue", operation_id = "show_queue", tag = "queue",
     responses((status = 200, body = QueueView), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(server): State<Server>) -> Result<Json<QueueView>, ApiError> {
     shown(&server).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequest, Multipart, Path, RawQuery, Request, State};
+use axum::extract::{FromRequest, Multipart, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use onelane_api::{JobView, Problem, SubmitBody};
@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 
 use super::tools;
 use crate::body::{self, Kind, Pairs};
-use crate::options::Options;
+use crate::options::{Options, bad_query};
+use crate::path::Path;
 use crate::problem::{ApiError, Code};
 use crate::uploads::Uploads;
 use crate::{OWNER, Server, curl, find, view};
@@ -103,7 +104,9 @@ pub(crate) async fn to_tool(
         Wishes::of_query(&options)?,
         options.wait(request.headers())?,
     );
-    wishes.check()?;
+    wishes
+        .check()
+        .map_err(|error| bad_query(error.into_detail()))?;
     let key = key(request.headers())?;
     let id = handle.new_id();
     let mut uploads = Uploads::new(handle, id);

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use onelane_api::{Problem, ToolLinks, ToolList, ToolView};
 use onelane_engine::Handle;
 use onelane_tools::ToolDefinition;
 
 use crate::Server;
+use crate::path::Path;
 use crate::problem::{ApiError, Code};
 
 pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, ApiError> {
@@ -42,7 +43,7 @@ fn view(tool: &ToolDefinition) -> ToolView {
 }
 
 /// All tools, each with the JSON Schema of its parameters
-#[utoipa::path(get, path = "/api/v1/tools", tag = "tools", responses((status = 200, body = ToolList)))]
+#[utoipa::path(get, path = "/api/v1/tools", operation_id = "list_tools", tag = "tools", responses((status = 200, body = ToolList)))]
 pub(crate) async fn list(State(server): State<Server>) -> Json<ToolList> {
     Json(ToolList {
         tools: server
@@ -56,7 +57,7 @@ pub(crate) async fn list(State(server): State<Server>) -> Json<ToolList> {
 }
 
 /// One tool
-#[utoipa::path(get, path = "/api/v1/tools/{tool}", tag = "tools", params(("tool" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/tools/{tool}", operation_id = "show_tool", tag = "tools", params(("tool" = String, Path)),
     responses((status = 200, body = ToolView), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(server): State<Server>,

@@ -38,7 +38,7 @@ struct Query {
 }
 
 /// Submit to the default tool: `query_name` and `query_sequence` as form fields
-#[utoipa::path(post, path = "/", tag = "starting point",
+#[utoipa::path(post, path = "/", operation_id = "submit_to_default_tool", tag = "starting point",
     request_body(content((Object = "application/x-www-form-urlencoded"), (Object = "multipart/form-data"), (Object = "application/json"))),
     responses((status = 200, body = Created), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn submit(

@@ -8,9 +8,12 @@
     reason = "tests fail by panicking and measure what they like"
 )]
 
+mod bad_input;
 mod cancel;
 mod crash;
+mod http;
 mod one_by_one;
+mod openapi;
 mod starting_point;
 mod story;
 
