@@ -1,7 +1,6 @@
 //! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all.
 #![expect(
     clippy::print_stdout,
-    clippy::disallowed_methods,
     reason = "a task says what it does and reads its environment"
 )]
 

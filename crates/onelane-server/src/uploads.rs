@@ -18,8 +18,12 @@ pub(crate) struct Uploads {
     root: PathBuf,
     name: String,
     files: usize,
+    inline_left: usize,
     keep: bool,
 }
+
+/// So much of a submission may live in the store.
+const INLINE_BYTES: usize = 256 * 1024;
 
 impl Uploads {
     pub(crate) fn new(handle: &Handle, id: JobId) -> Self {
@@ -27,6 +31,7 @@ impl Uploads {
             root: handle.uploads().to_owned(),
             name: id.to_string(),
             files: 0,
+            inline_left: INLINE_BYTES,
             keep: false,
         }
     }
@@ -60,19 +65,48 @@ impl Uploads {
         Ok(given)
     }
 
+    /// A small file of text travels like text, so that an ordinary submission makes no file; the rest is streamed.
     async fn file(&mut self, mut field: Field<'_>, file_name: String) -> Result<Given, ApiError> {
-        let failed = |e: &std::io::Error| ApiError::io("can't write an upload", e);
-        fs::create_dir_all(self.folder())
-            .await
-            .map_err(|e| failed(&e))?;
+        let mut head = Vec::new();
+        while head.len() <= self.inline_left {
+            let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? else {
+                return self.small(head, file_name).await;
+            };
+            head.extend_from_slice(&chunk);
+        }
+        self.stream(head, Some(field), file_name).await
+    }
+
+    async fn small(&mut self, bytes: Vec<u8>, file_name: String) -> Result<Given, ApiError> {
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                self.inline_left -= text.len();
+                Ok(Given::Text(text))
+            }
+            // As a file it is checked byte by byte, which tells where it is wrong.
+            Err(error) => self.stream(error.into_bytes(), None, file_name).await,
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        head: Vec<u8>,
+        rest: Option<Field<'_>>,
+        file_name: String,
+    ) -> Result<Given, ApiError> {
+        let failed = |e: std::io::Error| ApiError::io("can't write an upload", &e);
+        fs::create_dir_all(self.folder()).await.map_err(failed)?;
         let relative = Path::new(&self.name).join(self.files.to_string());
         self.files += 1;
         let path = self.root.join(&relative);
-        let mut file = File::create_new(&path).await.map_err(|e| failed(&e))?;
-        while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
-            file.write_all(&chunk).await.map_err(|e| failed(&e))?;
+        let mut file = File::create_new(&path).await.map_err(failed)?;
+        file.write_all(&head).await.map_err(failed)?;
+        if let Some(mut field) = rest {
+            while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
+                file.write_all(&chunk).await.map_err(failed)?;
+            }
         }
-        file.flush().await.map_err(|e| failed(&e))?;
+        file.flush().await.map_err(failed)?;
         Ok(Given::Upload {
             path,
             relative,

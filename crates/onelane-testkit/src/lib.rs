@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Nothing in a test takes longer.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A server process, its data folder, and a client.
 pub struct TestServer {
@@ -72,7 +72,7 @@ impl TestServer {
             .next()
             .expect("the server says where it listens")
             .unwrap();
-        self.address = first.rsplit("http://").next().unwrap().to_owned();
+        self.address = first.rsplit("http://").next().unwrap().into();
         // Whatever else it prints must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);

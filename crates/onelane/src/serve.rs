@@ -18,7 +18,7 @@ use crate::cli::ServeOptions;
 use crate::output::Output;
 
 /// Answers that are under way when the server stops get so long.
-const LAST_ANSWERS: Duration = Duration::from_millis(1000);
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Where the server listens when nothing says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
 

@@ -1,7 +1,6 @@
 //! The whole product, from outside: the real binary, real processes, real clients.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::BINARY;
 
-/// Python with httpx from PyPI, in a virtual environment of its own, made once by the test command.
+/// Python with httpx, in a virtual environment of its own, made once by the test command.
 fn python() -> Option<String> {
     let python = std::env::var("ONELANE_TEST_PYTHON")
         .ok()
