@@ -1,7 +1,7 @@
 //! The store in one `SQLite` file.
 //!
-//! One thread writes and commits in groups ([`writer`]); a few read-only connections read ([`reader`]); a third kind
-//! moves the log into the file, off the writer's path ([`checkpoint`]). No other code here touches a connection.
+//! One thread writes and commits in groups (`writer`); a few read-only connections read (`reader`); a third kind
+//! moves the log into the file, off the writer's path (`checkpoint`). No other code here touches a connection.
 
 mod checkpoint;
 mod fault;
