@@ -27,6 +27,10 @@ pub(crate) async fn guard(
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // Clients tell by it whether it is Onelane that answers.
+    if let Ok(name) = HeaderValue::try_from(format!("onelane/{}", config.version)) {
+        headers.insert(header::SERVER, name);
+    }
     response
 }
 

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod cancel;
+mod cli;
 mod crash;
 mod http;
 mod one_by_one;
