@@ -215,7 +215,8 @@ fn random_hex() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// Magic numbers of file systems that are shared between machines (statfs(2), linux/magic.h).
+/// Magic numbers of file systems that are shared between machines (statfs(2), linux/magic.h):
+/// NFS, CIFS, SMB2, SMB, Lustre, Ceph, 9P.
 const NETWORK: [u32; 7] = [
     0x6969,
     0xFF53_4D42,
@@ -226,12 +227,9 @@ const NETWORK: [u32; 7] = [
     0x0102_1997,
 ];
 
-fn refuse_network(folder: &Path) -> Result<(), DataFolderError> {
-    let io = |error: rustix::io::Errno| DataFolderError::Io {
-        path: folder.to_owned(),
-        source: error.into(),
-    };
-    let magic = rustix::fs::statfs(folder).map_err(io)?.f_type;
+/// Whether a folder is on a file system that is shared between machines, where locks and syncs can't be trusted.
+pub fn is_on_network(folder: &Path) -> io::Result<bool> {
+    let magic = rustix::fs::statfs(folder)?.f_type;
     // The field's width differs between machines; the numbers fit 32 bits on all of them.
     #[expect(
         clippy::cast_possible_truncation,
@@ -239,11 +237,14 @@ fn refuse_network(folder: &Path) -> Result<(), DataFolderError> {
         reason = "magic numbers are 32 bits wide"
     )]
     let magic = magic as u32;
-    if NETWORK.contains(&magic) {
-        Err(DataFolderError::Network {
-            path: folder.to_owned(),
-        })
-    } else {
-        Ok(())
+    Ok(NETWORK.contains(&magic))
+}
+
+fn refuse_network(folder: &Path) -> Result<(), DataFolderError> {
+    let path = folder.to_owned();
+    match is_on_network(folder) {
+        Ok(true) => Err(DataFolderError::Network { path }),
+        Ok(false) => Ok(()),
+        Err(source) => Err(DataFolderError::Io { path, source }),
     }
 }

@@ -15,7 +15,7 @@ pub mod local;
 mod record;
 
 pub use files::{sync_folder, write_durably};
-pub use layout::{DataFolder, DataFolderError, JobPaths};
+pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
 pub use local::{LocalExecutor, shim_main};
 pub use record::{
     ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,

@@ -14,7 +14,7 @@ use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::ServeOptions;
+use crate::cli::{ServeOptions, default_data_folder};
 use crate::output::Output;
 
 /// Answers that are under way when the server stops get so long.
@@ -161,7 +161,9 @@ fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
     let data = match (data, &config) {
         (Some(data), _) => data,
         (None, Some(config)) => folder_of(config).join("onelane-data"),
-        (None, None) => state_folder()?,
+        (None, None) => default_data_folder().context(
+            "neither XDG_STATE_HOME nor a home folder is known\nhint: name a folder with --data",
+        )?,
     };
     Ok(Resolved {
         listen: listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
@@ -209,26 +211,6 @@ fn own_path() -> anyhow::Result<String> {
     path.to_str()
         .map(str::to_owned)
         .context("this program's path is not UTF-8")
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the binary reads the environment"
-)]
-fn state_folder() -> anyhow::Result<PathBuf> {
-    let from_xdg = std::env::var("XDG_STATE_HOME")
-        .ok()
-        .filter(|path| path.starts_with('/'))
-        .map(PathBuf::from);
-    let from_home = || {
-        std::env::var("HOME")
-            .ok()
-            .map(|home| PathBuf::from(home).join(".local/state"))
-    };
-    let base = from_xdg
-        .or_else(from_home)
-        .context("neither XDG_STATE_HOME nor HOME is set\nhint: name a folder with --data")?;
-    Ok(base.join("onelane"))
 }
 
 fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {

@@ -12,18 +12,6 @@ use crate::exit::Exit;
 /// Below this a job's results may not find room.
 const LITTLE_BYTES: u64 = 1 << 30;
 
-/// Magic numbers of file systems that are shared between machines (statfs(2), linux/magic.h):
-/// NFS, CIFS, SMB2, SMB, Lustre, Ceph, 9P.
-const NETWORK: [u32; 7] = [
-    0x6969,
-    0xFF53_4D42,
-    0xFE53_4D42,
-    0x517B,
-    0x0BD0_0BD0,
-    0x00C3_6400,
-    0x0102_1997,
-];
-
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The data folder to check [default: the one that `serve` takes without a tools file]
@@ -157,15 +145,9 @@ fn folder_checks(folder: &Path) -> Vec<Finding> {
 }
 
 fn file_system(folder: &Path, there: &Path) -> Finding {
-    match rustix::fs::statfs(there) {
+    match onelane_exec::is_on_network(there) {
         Err(error) => Finding::new("file system", Level::Bad, error.to_string()),
-        // The field's width differs between machines; the numbers fit 32 bits on all of them.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "magic numbers are 32 bits wide"
-        )]
-        Ok(found) if NETWORK.contains(&(found.f_type as u32)) => Finding::new(
+        Ok(true) => Finding::new(
             "file system",
             Level::Bad,
             format!(
@@ -173,7 +155,7 @@ fn file_system(folder: &Path, there: &Path) -> Finding {
                 folder.display()
             ),
         ),
-        Ok(_) => Finding::new(
+        Ok(false) => Finding::new(
             "file system",
             Level::Good,
             format!("`{}` is on a local file system", folder.display()),
