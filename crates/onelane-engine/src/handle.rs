@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onelane_core::{Job, JobId, StateWord, StopReason, Timestamp};
+use onelane_core::{Job, JobId, JobState, StopReason, Timestamp};
 use onelane_exec::JobPaths;
 use onelane_store::{
     AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted,
@@ -15,6 +15,9 @@ use crate::state::Event;
 
 /// How long a cancellation waits for its own commit before it answers with what is there.
 const CANCEL_ANSWER: Duration = Duration::from_secs(10);
+/// What a person can do about a job that is stuck.
+const WHY_STUCK: &str = "both of its supervisors were killed, so that nothing proves that its processes are gone; it \
+                         keeps the machine until the machine is restarted";
 /// So many of the next ones in line are shown.
 const SHOWN: usize = 20;
 
@@ -194,17 +197,20 @@ impl Handle {
 
     /// Position, reason and progress.
     pub fn place(&self, job: &Job) -> Place {
-        match job.state.word() {
-            StateWord::Queued => {
+        match job.state {
+            JobState::Queued { .. } => {
                 let state = self.shared.state.lock();
-                let position = state.position(job.order_key) as u64;
                 Place {
-                    position: Some(position),
+                    position: Some(state.position(job.order_key) as u64),
                     why: Some(state.why(job.order_key)),
                     progress: None,
                 }
             }
-            StateWord::Running => Place {
+            JobState::Running { stuck: true, .. } => Place {
+                why: Some(WHY_STUCK.to_owned()),
+                ..Place::default()
+            },
+            JobState::Running { .. } => Place {
                 progress: self.shared.progress_of(job.id),
                 ..Place::default()
             },

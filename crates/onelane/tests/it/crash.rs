@@ -152,6 +152,47 @@ async fn either_supervisor_may_be_killed_and_nothing_is_left_running() {
     }
 }
 
+#[tokio::test]
+async fn a_job_whose_supervisors_are_both_killed_is_stuck_and_blocks_the_queue() {
+    use nix::sys::signal::{Signal, kill};
+    let server = scripts();
+    let id = server.submit("sleep", &json!({"seconds": 1000})).await;
+    server.until(&id, "running").await;
+    let next = server.submit("sleep", &json!({"seconds": 0})).await;
+    let shim = server.read_json(&id, "attempts/1/shim.json");
+    let pids = [&shim["pid"], &shim["guard"]["pid"]].map(|pid| pid.as_i64().unwrap());
+    // Stopped first, so that neither sees the other die.
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for pid in pids {
+            kill(
+                nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()),
+                signal,
+            )
+            .unwrap();
+        }
+    }
+    let stuck = tokio::time::timeout(LONG, async {
+        loop {
+            let job = server.get(&format!("/api/v1/jobs/{id}")).await;
+            if job["stuck"] == true {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let job = stuck.await.expect("the job is stuck");
+    assert_eq!(job["state"], "running", "{job}");
+    assert!(
+        job["why"].as_str().unwrap().contains("supervisors"),
+        "{job}"
+    );
+    assert_eq!(
+        server.get(&format!("/api/v1/jobs/{next}")).await["state"],
+        "queued",
+        "better blocked than twice"
+    );
+}
+
 #[test]
 fn a_second_server_on_the_same_folder_refuses_and_names_the_first() {
     let server = scripts();
