@@ -7,7 +7,7 @@
 //! # Why the alignment is written here
 //!
 //! `bio` aligns exactly but brings some hundred crates for one function and scores one pair at a time; `block-aligner`
-//! is exact only when its block covers the whole sequence; `parasail` needs cmake. So scores come from a short
+//! is exact only while its block covers the shorter sequence and scores stay small; `parasail` needs cmake. So scores come from a short
 //! inter-sequence pass of our own (one query against sixteen library sequences, in plain arrays that the compiler
 //! vectorises; the layout follows Rognes 2011, doi:10.1186/1471-2105-12-221), and reported hits alone are traced back.
 //! The tests compare the scores with those of `ssearch36`.
