@@ -154,18 +154,6 @@ impl DataFolder {
     pub fn instance(&self) -> &str {
         &self.instance
     }
-
-    /// Deletes uploads whose submission was never committed: called at start, when no upload can be under way.
-    /// `keep` are the ones that a queued job still refers to.
-    pub fn sweep_uploads(&self, keep: &dyn Fn(&str) -> bool) -> io::Result<()> {
-        for entry in fs::read_dir(self.uploads())? {
-            let entry = entry?;
-            if !keep(&entry.file_name().to_string_lossy()) {
-                fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn take_server_lock(root: &Path) -> Result<File, DataFolderError> {

@@ -72,7 +72,7 @@ pub(crate) fn run(
 }
 
 impl Guard {
-    /// False when the shim went away, or a stop came, before anything was started.
+    /// False when the shim went away before anything was started.
     fn wait_for_go(&mut self) -> bool {
         loop {
             let arrived = self.shim.receive();
@@ -333,7 +333,7 @@ fn not_started(command: &[String], error: &io::Error) -> GuardReport {
     }
 }
 
-/// Whether the folder is one that a guard may write into; kept apart so that tests can ask it.
+/// Whether the folder is one that shim and guard may write into: the server has made it and its lock.
 pub(crate) fn is_attempt_folder(folder: &Path) -> bool {
     folder.join("attempt.lock").is_file()
 }
