@@ -85,6 +85,9 @@ pub struct JobView {
     pub failure: Option<FailureView>,
     /// What its newest attempt used.
     pub usage: Option<UsageView>,
+    /// What holds its newest attempt's processes together: `cgroup`, `namespace` or `guard`.
+    #[serde(default)]
+    pub process_control: Option<String>,
     /// The job whose result this one shares.
     pub result_of: Option<String>,
     /// Labels.
@@ -190,6 +193,9 @@ pub struct AttemptView {
     pub usage: Option<UsageView>,
     /// What the tool said of its version at start.
     pub tool_version: Option<String>,
+    /// What held its processes together: `cgroup`, `namespace` or `guard`.
+    #[serde(default)]
+    pub process_control: Option<String>,
     /// Its logs.
     pub links: AttemptLinks,
 }

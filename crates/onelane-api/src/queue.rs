@@ -14,6 +14,9 @@ pub struct QueueView {
     pub backlog: u64,
     /// Nothing new starts while it is paused.
     pub paused: bool,
+    /// What holds the processes of new attempts together: `cgroup`, `namespace` or `guard`.
+    #[serde(default)]
+    pub process_control: String,
     /// The running jobs and the next ones.
     pub jobs: Vec<JobView>,
 }

@@ -6,6 +6,7 @@
 mod failure;
 mod id;
 mod job;
+mod limits;
 mod needs;
 mod order;
 mod retry;
@@ -15,6 +16,7 @@ mod time;
 pub use failure::{Failure, FailureKind};
 pub use id::{AttemptNo, JobId, ParseJobIdError};
 pub use job::{Job, Priority, PriorityOutOfRange};
+pub use limits::{CpuPriority, DEFAULT_LOG_BYTES, Limits};
 pub use needs::{Capacity, Needs};
 pub use order::{OrderKey, OrderStatistic};
 pub use retry::{AfterInterruption, MAX_INTERRUPTIONS_PER_BOOT, OnInterrupt, after_interruption};

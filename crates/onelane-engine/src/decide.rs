@@ -47,24 +47,15 @@ fn decide_exit(job: &Job, tool: &ToolDefinition, record: &ExitRecord, earlier: u
     let (event, outcome) = match (&record.outcome, record.stopped) {
         (_, Some(StopReason::Cancel)) => (end(Ending::Cancelled, times), "cancelled"),
         (_, Some(StopReason::Time)) => (
-            failed(
-                FailureKind::TimedOut,
-                "the tool's time limit was reached".into(),
-            ),
+            failed(FailureKind::TimedOut, time_sentence(tool)),
             "timed_out",
         ),
         (_, Some(StopReason::Memory)) => (
-            failed(
-                FailureKind::OutOfMemory,
-                "the tool's memory limit was reached".into(),
-            ),
+            failed(FailureKind::OutOfMemory, memory_sentence(tool)),
             "out_of_memory",
         ),
         (_, Some(StopReason::Output)) => (
-            failed(
-                FailureKind::OutputLimit,
-                "the tool's output limit was reached".into(),
-            ),
+            failed(FailureKind::OutputLimit, output_sentence(tool)),
             "output_limit",
         ),
         (_, Some(StopReason::Shutdown)) => {
@@ -82,8 +73,11 @@ fn decide_exit(job: &Job, tool: &ToolDefinition, record: &ExitRecord, earlier: u
             failed(FailureKind::StartFailed, message.clone()),
             "start_failed",
         ),
+        (Outcome::Limit { message }, None) => {
+            (failed(FailureKind::Unknown, message.clone()), "limit")
+        }
         (Outcome::Signal { signal }, None) => {
-            let message = format!("the tool was ended by signal {signal} from outside");
+            let message = signal_sentence(*signal);
             (
                 failed(FailureKind::Signal { signal: *signal }, message),
                 "signal",
@@ -92,6 +86,44 @@ fn decide_exit(job: &Job, tool: &ToolDefinition, record: &ExitRecord, earlier: u
         (Outcome::Exit { code }, None) => (exited(tool, record, *code), "exit"),
     };
     Decision { event, outcome }
+}
+
+fn time_sentence(tool: &ToolDefinition) -> String {
+    match tool.limits.time_ms {
+        Some(millis) if millis % 1_000 == 0 => {
+            format!("the tool's time limit of {} s was reached", millis / 1_000)
+        }
+        Some(millis) => format!("the tool's time limit of {millis} ms was reached"),
+        None => "the tool's time limit was reached".to_owned(),
+    }
+}
+
+fn memory_sentence(tool: &ToolDefinition) -> String {
+    tool.limits.memory_bytes.map_or_else(
+        || "the machine ran out of memory, and the kernel ended the tool".to_owned(),
+        |bytes| format!("the tool's memory limit of {} MiB was reached", bytes >> 20),
+    )
+}
+
+fn output_sentence(tool: &ToolDefinition) -> String {
+    let bytes = tool.limits.output_bytes.unwrap_or(0);
+    format!("the tool's output limit of {} MiB was reached", bytes >> 20)
+}
+
+/// A signal that nobody here sent: the tool's own fault, or somebody's from outside.
+fn signal_sentence(signal: i32) -> String {
+    let own = match signal {
+        4 => Some("an illegal instruction (SIGILL); it may be built for another processor"),
+        6 => Some("giving up by itself (SIGABRT)"),
+        7 => Some("a bad memory access (SIGBUS); a disk that it maps may be full"),
+        8 => Some("an arithmetic error (SIGFPE)"),
+        11 => Some("a bad memory access (SIGSEGV)"),
+        _ => None,
+    };
+    own.map_or_else(
+        || format!("the tool was ended by signal {signal}, which this server did not send"),
+        |cause| format!("the tool crashed by {cause}; its stderr may say more"),
+    )
 }
 
 fn exited(tool: &ToolDefinition, record: &ExitRecord, code: i32) -> JobEvent {

@@ -15,9 +15,8 @@ use crate::state::Event;
 
 /// How long a cancellation waits for its own commit before it answers with what is there.
 const CANCEL_ANSWER: Duration = Duration::from_secs(10);
-/// What a person can do about a job that is stuck.
-const WHY_STUCK: &str = "both of its supervisors were killed, so that nothing proves that its processes are gone; it \
-                         keeps the machine until the machine is restarted";
+/// Said of a stuck job until it has been looked at again.
+const WHY_STUCK: &str = "its processes can't be proved dead; it keeps what it holds of the machine";
 /// So many of the next ones in line are shown.
 const SHOWN: usize = 20;
 
@@ -112,6 +111,13 @@ impl Handle {
 
     /// Takes a checked submission in; it is on disk when this returns.
     pub async fn submit(&self, new: NewJob) -> Result<Submitted> {
+        if self
+            .shared
+            .stopping
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return Err(EngineError::Stopping);
+        }
         Ok(self.shared.store.submit(new).await?)
     }
 
@@ -207,7 +213,11 @@ impl Handle {
                 }
             }
             JobState::Running { stuck: true, .. } => Place {
-                why: Some(WHY_STUCK.to_owned()),
+                why: Some(
+                    self.shared
+                        .why_stuck(job.id)
+                        .unwrap_or_else(|| WHY_STUCK.to_owned()),
+                ),
                 ..Place::default()
             },
             JobState::Running { .. } => Place {

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use onelane_core::{Capacity, Job, JobId};
@@ -17,8 +18,6 @@ use crate::state::{Action, Event, State, step};
 use crate::watchers::Watchers;
 use crate::{EngineError, Surroundings};
 
-/// Milliseconds between the polite signal and the final one.
-const GRACE_MS: u64 = 10_000;
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -56,6 +55,9 @@ pub(crate) struct Shared {
     pub uploads: PathBuf,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
+    /// Why a job is stuck; found anew after a restart.
+    stuck: Mutex<HashMap<JobId, String>>,
+    pub stopping: AtomicBool,
     actions: mpsc::UnboundedSender<Action>,
 }
 
@@ -67,6 +69,20 @@ impl Shared {
             // The receiver lives as long as the engine; after that nobody needs the action.
             self.actions.send(action).ok();
         }
+    }
+
+    /// What the executor found goes to the engine; why a job is stuck is kept for whoever asks.
+    fn found(&self, id: JobId, found: Found) {
+        match &found {
+            Found::Over(Verdict::Stuck { why }) => drop(self.stuck.lock().insert(id, why.clone())),
+            _ => drop(self.stuck.lock().remove(&id)),
+        }
+        self.feed(Event::Found { id, found });
+    }
+
+    /// Why a job is stuck, if it is.
+    pub(crate) fn why_stuck(&self, id: JobId) -> Option<String> {
+        self.stuck.lock().get(&id).cloned()
     }
 
     pub(crate) fn progress_of(&self, id: JobId) -> Option<Progress> {
@@ -115,6 +131,8 @@ impl Engine {
             uploads: setup.uploads,
             boot_id: setup.boot_id,
             progress: Mutex::default(),
+            stuck: Mutex::default(),
+            stopping: AtomicBool::new(false),
             actions: sender,
         });
         // Before the queue is read, so that no submission falls between.
@@ -137,9 +155,26 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// No new starts from now on, without a durable pause: the server is stopping.
-    pub fn stop_starting(&self) {
+    /// No new submissions and no new starts from now on, without a durable pause: the server is stopping.
+    pub fn stop_taking(&self) {
+        self.handle.shared.stopping.store(true, Ordering::Relaxed);
         self.handle.shared.feed(Event::Pause);
+    }
+
+    /// Comes back when nothing runs.
+    pub async fn until_idle(&self) {
+        while let Some(id) = self.handle.queue().running_ids.first() {
+            // A watcher is woken by the commit, a moment before the engine has it: look again after a while, too.
+            let changed = self.handle.shared.watchers.subscribe(*id);
+            until_changed(changed).await;
+        }
+    }
+}
+
+async fn until_changed(mut watch: tokio::sync::watch::Receiver<u64>) {
+    tokio::select! {
+        _ = watch.changed() => {}
+        () = tokio::time::sleep(PAUSE_AFTER_ERROR) => {}
     }
 }
 
@@ -247,7 +282,8 @@ async fn perform(shared: Arc<Shared>, action: Action) {
         Action::Watch(job, attempt) => watch(&shared, AttemptId { job, attempt }).await,
         Action::Stop(job, attempt, reason) => {
             let id = AttemptId { job, attempt };
-            while let Err(error) = shared.executor.stop(id, reason, GRACE_MS).await {
+            let grace_ms = grace_ms(&shared, job).await;
+            while let Err(error) = shared.executor.stop(id, reason, grace_ms).await {
                 tracing::error!(%error, %job, attempt, "an attempt could not be stopped; trying again");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
@@ -310,13 +346,10 @@ async fn launch(shared: &Shared, job: Job) {
         Err(error) => {
             let why = error.to_string();
             tracing::error!(job = %job.id, why, "an attempt could not be prepared");
-            shared.feed(Event::Found {
-                id: job.id,
-                found: Found::Over(Verdict::NeverStarted { why }),
-            });
+            shared.found(job.id, Found::Over(Verdict::NeverStarted { why }));
         }
         Ok(launch) => match shared.executor.start(launch).await {
-            Ok(found) => shared.feed(Event::Found { id: job.id, found }),
+            Ok(found) => shared.found(job.id, found),
             Err(error) => {
                 tracing::error!(%error, job = %job.id, "an attempt could not be started");
                 recover(shared, id, Some(error)).await;
@@ -331,12 +364,9 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
         match shared.executor.recover(id).await {
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
                 let why = cause.map_or(why, |error| error.to_string());
-                return shared.feed(Event::Found {
-                    id: id.job,
-                    found: Found::Over(Verdict::NeverStarted { why }),
-                });
+                return shared.found(id.job, Found::Over(Verdict::NeverStarted { why }));
             }
-            Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
+            Ok(found) => return shared.found(id.job, found),
             Err(error) => {
                 tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
             }
@@ -345,16 +375,21 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
     }
 }
 
+/// The grace time of a job's tool.
+async fn grace_ms(shared: &Shared, id: JobId) -> u64 {
+    let job = shared.store.job(id).await.ok().flatten();
+    let tool = job.and_then(|job| shared.definition(&job.definition));
+    tool.map_or(onelane_tools::DEFAULT_GRACE_MS, |tool| tool.grace_ms())
+}
+
 async fn watch(shared: &Shared, id: AttemptId) {
     let verdict = tokio::select! {
         verdict = until_over(shared, id) => verdict,
         () = follow_progress(shared, id) => return,
+        () = tell_unkillable(shared, id) => return,
     };
     shared.progress.lock().remove(&id.job);
-    shared.feed(Event::Found {
-        id: id.job,
-        found: Found::Over(verdict),
-    });
+    shared.found(id.job, Found::Over(verdict));
 }
 
 async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
@@ -367,6 +402,20 @@ async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
+}
+
+/// Never comes back: a job whose processes don't die is stuck until they have.
+async fn tell_unkillable(shared: &Shared, id: AttemptId) {
+    match shared.executor.unkillable(id).await {
+        Ok(why) => {
+            tracing::error!(job = %id.job, attempt = id.attempt, why, "an attempt can't be ended");
+            shared.found(id.job, Found::Over(Verdict::Stuck { why }));
+        }
+        Err(error) => {
+            tracing::debug!(%error, job = %id.job, "the attempt's folder can't be watched any more");
+        }
+    }
+    std::future::pending().await
 }
 
 /// Never comes back: progress is a courtesy, and its errors end nothing.
@@ -432,7 +481,9 @@ async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> 
         files: input.files.into_iter().map(launch_file).collect(),
         command,
         version_command: tool.version.clone(),
-        grace_ms: GRACE_MS,
+        grace_ms: tool.grace_ms(),
+        limits: tool.limits,
+        cpu_priority: tool.cpu_priority,
     })
 }
 

@@ -352,6 +352,7 @@ fn new_record(job: &Job, attempt: AttemptNo, now: Timestamp) -> AttemptRecord {
         outcome: None,
         exit_code: None,
         usage: None,
+        process_control: None,
     }
 }
 
@@ -509,6 +510,7 @@ fn started(
         record.started_at = Some(started_at);
         record.tool_version = running.tool_version;
         record.shim = Some(shim_process(running.shim));
+        record.process_control = Some(running.level.to_string());
         alive.record = Some(record);
         commit(
             alive,
@@ -566,6 +568,7 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
             record.started_at = exit.started_at.or(record.started_at);
             record.finished_at = Some(exit.finished_at);
             record.tool_version = exit.tool_version.clone().or(record.tool_version.take());
+            record.process_control = Some(exit.level.to_string());
             record.exit_code = match exit.outcome {
                 onelane_exec::Outcome::Exit { code } => Some(code),
                 _ => None,

@@ -154,6 +154,18 @@ impl DataFolder {
     pub fn instance(&self) -> &str {
         &self.instance
     }
+
+    /// A name for what this folder's server makes outside of it; a copy of the folder on this machine, which has the
+    /// same id, has another.
+    ///
+    /// # Errors
+    /// When the folder can't be looked at.
+    pub fn unique_name(&self) -> io::Result<String> {
+        use std::os::unix::fs::MetadataExt;
+        let folder = fs::metadata(&self.root)?;
+        let id = self.instance.get(..12).unwrap_or(&self.instance);
+        Ok(format!("{id}-{:x}-{:x}", folder.dev(), folder.ino()))
+    }
 }
 
 fn take_server_lock(root: &Path) -> Result<File, DataFolderError> {

@@ -7,18 +7,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
+use onelane_core::{AttemptNo, CpuPriority, JobId, Limits, StopReason, Timestamp};
 
 mod files;
 mod layout;
+mod level;
 pub mod local;
 mod record;
 
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
-pub use local::{LocalExecutor, shim_main};
+pub use level::{Level, ParseLevelError, WantedLevel};
+pub use local::{Control, LocalExecutor, shim_main};
 pub use record::{
-    ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
+    ExitRecord, LogCounts, LogCut, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
 };
 
 /// One run of one job.
@@ -65,6 +67,10 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Milliseconds between the polite signal and the final one.
     pub grace_ms: u64,
+    /// What it may use before it is ended.
+    pub limits: Limits,
+    /// Whether it yields to the server and to other programs.
+    pub cpu_priority: CpuPriority,
 }
 
 /// A running attempt, as far as the store keeps it.
@@ -76,6 +82,8 @@ pub struct Running {
     pub started_at: Timestamp,
     /// What the tool said of its version.
     pub tool_version: Option<String>,
+    /// What holds its process tree together.
+    pub level: Level,
 }
 
 /// What became of an attempt, with proof.
@@ -141,6 +149,10 @@ pub trait Executor: Send + Sync + 'static {
     /// Asks the attempt to stop; [`Executor::watch`] tells when it has.
     async fn stop(&self, id: AttemptId, reason: StopReason, grace_ms: u64)
     -> Result<(), ExecError>;
+
+    /// Comes back, with a sentence for a person, when processes of the attempt don't die although they were killed.
+    /// [`Executor::watch`] still tells when they have.
+    async fn unkillable(&self, id: AttemptId) -> Result<String, ExecError>;
 
     /// The next line of progress after `seen` bytes of it, with the new count; waits for one. Never comes back when
     /// the attempt tells nothing.

@@ -1,10 +1,14 @@
 use std::path::PathBuf;
 
-use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
+use onelane_core::{AttemptNo, CpuPriority, JobId, Limits, StopReason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Version of what is written in an attempt's folder and said to a shim.
-pub(crate) const PROTOCOL: u32 = 1;
+use crate::level::Level;
+use crate::local::cgroup::{AttemptGroups, Groups};
+
+/// Version of what is written in an attempt's folder and said to a shim. Version 1, of the first release, is still
+/// read: it knew neither levels nor limits.
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// A process, told apart from a later one with the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,12 @@ pub struct ShimRecord {
     pub lock_inode: u64,
     /// Program and arguments of the tool.
     pub command: Vec<String>,
+    /// What holds the tool's process tree together.
+    #[serde(default)]
+    pub level: Level,
+    /// The attempt's control groups, at that level.
+    #[serde(default, skip_serializing_if = "AttemptGroups::is_none")]
+    pub(crate) groups: AttemptGroups,
 }
 
 /// `stop.json`: the wish to stop. Written before the shim is signalled.
@@ -67,6 +77,11 @@ pub enum Outcome {
     Signal {
         /// The signal's number.
         signal: i32,
+    },
+    /// It went beyond a limit that has no word of its own among the reasons to stop.
+    Limit {
+        /// Which, in a sentence.
+        message: String,
     },
     /// It never started.
     StartFailed {
@@ -100,6 +115,21 @@ pub struct LogCounts {
     pub stderr_bytes: u64,
     /// Bytes of either that could not be written to the disk.
     pub dropped_bytes: u64,
+    /// What the log limit left out of the middle of standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_cut: Option<LogCut>,
+    /// What the log limit left out of the middle of standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_cut: Option<LogCut>,
+}
+
+/// The middle of a log that was too long. In the file a line stands in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCut {
+    /// Where in the logical stream it began.
+    pub at: u64,
+    /// How many bytes are left out.
+    pub bytes: u64,
 }
 
 /// `exit.json`: the attempt is over, and its process tree is proved dead.
@@ -123,8 +153,12 @@ pub struct ExitRecord {
     pub usage: ToolUsage,
     /// Processes that outlived the tool's main process and were killed.
     pub leftovers_killed: u32,
-    /// How the tree's death is known: `echild` or `other_boot` or `never_started`.
+    /// How the tree's death is known: `echild`, `cgroup`, `namespace`, `container`, `other_boot`, `other_folder` or
+    /// `never_started`.
     pub proof: String,
+    /// What held the tool's process tree together.
+    #[serde(default)]
+    pub level: Level,
     /// What the tool said of its version.
     pub tool_version: Option<String>,
     /// Program and arguments.
@@ -147,6 +181,22 @@ pub(crate) struct StartMessage {
     pub version_command: Option<Vec<String>>,
     pub env: std::collections::BTreeMap<String, String>,
     pub grace_ms: u64,
+    pub limits: Limits,
+    pub cpu_priority: CpuPriority,
+    pub level: Level,
+    pub groups: Option<Groups>,
+}
+
+impl StartMessage {
+    /// What the attempt's control groups are called.
+    pub(crate) fn group_name(&self) -> String {
+        group_name(self.job, self.attempt)
+    }
+}
+
+/// What an attempt's control groups are called.
+pub(crate) fn group_name(job: JobId, attempt: AttemptNo) -> String {
+    format!("{job}.{attempt}")
 }
 
 /// What a shim answers, as one line of JSON on its standard output.
@@ -177,6 +227,10 @@ pub(crate) enum FromGuard {
     Started {
         started_at: Timestamp,
         tool_version: Option<String>,
+    },
+    /// The final signal was sent a while ago, and so many processes are still there.
+    Unkillable {
+        count: u32,
     },
     Ended(GuardReport),
 }

@@ -115,6 +115,7 @@ mod tests {
         let config = ServerConfig {
             hosts: vec!["lab.example".into()],
             listen: "127.0.0.1:8000".parse().unwrap(),
+            process_control: "guard".to_owned(),
             version: "0".into(),
         };
         let app = Router::new()

@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub hosts: Vec<String>,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// What holds the processes of new attempts together, as one word.
+    pub process_control: String,
     /// Onelane's version.
     pub version: String,
 }

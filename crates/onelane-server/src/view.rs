@@ -48,6 +48,7 @@ pub(crate) async fn job(handle: &Handle, job: &Job) -> Result<JobView, ApiError>
         exit_code: last.as_ref().and_then(|a| a.exit_code),
         failure: failure(&job.state),
         usage: last.as_ref().and_then(|a| a.usage).map(usage),
+        process_control: last.as_ref().and_then(|a| a.process_control.clone()),
         result_of: job.result_of.map(|id| id.to_string()),
         tags: job.tags.clone(),
         notes: input.notes,
@@ -72,6 +73,7 @@ pub(crate) fn attempt(record: &AttemptRecord) -> AttemptView {
         exit_code: record.exit_code,
         usage: record.usage.map(usage),
         tool_version: record.tool_version.clone(),
+        process_control: record.process_control.clone(),
         links: AttemptLinks {
             stdout: format!("{base}/stdout"),
             stderr: format!("{base}/stderr"),

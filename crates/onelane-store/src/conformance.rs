@@ -209,6 +209,7 @@ fn record(job: &Job, attempt: u32) -> AttemptRecord {
         outcome: None,
         exit_code: None,
         usage: None,
+        process_control: None,
     }
 }
 
@@ -230,6 +231,7 @@ fn full_record(job: &Job, attempt: u32) -> AttemptRecord {
             cpu_s: 120.25,
             memory_peak_bytes: 8 << 30,
         }),
+        process_control: Some("cgroup".into()),
         ..record(job, attempt)
     }
 }

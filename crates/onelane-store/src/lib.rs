@@ -151,6 +151,8 @@ pub struct AttemptRecord {
     pub exit_code: Option<i32>,
     /// What it used.
     pub usage: Option<Usage>,
+    /// What held its process tree together.
+    pub process_control: Option<String>,
 }
 
 /// A process, told apart from a later one with the same number.

@@ -26,6 +26,7 @@ pub struct TestServer {
     binary: PathBuf,
     folder: tempfile::TempDir,
     with_tools_file: bool,
+    flags: Vec<String>,
     child: Option<Child>,
     address: String,
     /// The client.
@@ -35,6 +36,11 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with this tools file, or with the built-in tool.
     pub fn start(binary: &str, tools_file: Option<&str>) -> Self {
+        Self::start_with(binary, tools_file, &[])
+    }
+
+    /// Starts a server with these flags of `serve`, now and whenever it is started again.
+    pub fn start_with(binary: &str, tools_file: Option<&str>, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if let Some(text) = tools_file {
             std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
@@ -43,6 +49,7 @@ impl TestServer {
             binary: binary.into(),
             folder,
             with_tools_file: tools_file.is_some(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
             address: "127.0.0.1:0".to_owned(),
             http: reqwest::Client::new(),
@@ -57,7 +64,8 @@ impl TestServer {
         let mut command = Command::new(&self.binary);
         command
             .args(["serve", "--listen", &self.address, "--data"])
-            .arg(self.data());
+            .arg(self.data())
+            .args(&self.flags);
         if self.with_tools_file {
             command
                 .arg("--config")
@@ -226,9 +234,14 @@ pub fn processes_with(marker: &str) -> Vec<u32> {
 }
 
 impl Drop for TestServer {
-    /// Ends the server, then whatever shims a failed test has left, by the numbers that they wrote down.
+    /// Ends the server (politely, so that it leaves no control groups behind), then whatever shims a failed test has left, by the numbers that they wrote down.
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).ok();
+            let since = Instant::now();
+            while matches!(child.try_wait(), Ok(None)) && since.elapsed() < Duration::from_secs(5) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             child.kill().ok();
             child.wait().ok();
         }

@@ -37,6 +37,8 @@ pub struct ServerSection {
     pub default_tool: Option<String>,
     /// Names that a request's `Host` may carry besides the loopback ones.
     pub hosts: Vec<String>,
+    /// How process trees are held together: a word that the executor reads.
+    pub process_control: Option<String>,
 }
 
 /// `[machine]`: what jobs may use. What isn't said is all there is.
@@ -93,6 +95,27 @@ struct RawServer {
     jobs: Option<PathBuf>,
     default_tool: Option<Spanned<String>>,
     hosts: Vec<String>,
+    process_control: Option<RawControl>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawControl {
+    Auto,
+    Cgroup,
+    Namespace,
+    Guard,
+}
+
+impl RawControl {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cgroup => "cgroup",
+            Self::Namespace => "namespace",
+            Self::Guard => "guard",
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -143,6 +166,7 @@ impl<'i> Reader<'i> {
             jobs: raw.jobs.map(|path| self.resolve(&path)),
             default_tool: raw.default_tool.map(Spanned::into_inner),
             hosts: raw.hosts,
+            process_control: raw.process_control.map(|control| control.word().to_owned()),
         }
     }
 

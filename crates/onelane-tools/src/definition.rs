@@ -2,13 +2,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use indexmap::IndexMap;
-use onelane_core::{Needs, OnInterrupt};
+use onelane_core::{CpuPriority, Limits, Needs, OnInterrupt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest;
 use crate::param::Param;
 use crate::template::{self, Piece};
+
+/// Time to end by itself, where a tool says nothing, in milliseconds.
+pub const DEFAULT_GRACE_MS: u64 = 10_000;
 
 /// A tool: a command, its typed parameters, what it needs and what it leaves behind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,15 @@ pub struct ToolDefinition {
     /// What it takes of the machine; nothing declared is all of it.
     #[serde(default)]
     pub needs: Needs,
+    /// What an attempt may use before it is ended.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// Milliseconds between the polite signal and the final one; without it there are ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// Whether it yields to the server and to other programs.
+    #[serde(default, skip_serializing_if = "CpuPriority::is_idle")]
+    pub cpu_priority: CpuPriority,
     /// What follows an interrupted attempt.
     #[serde(default)]
     pub on_interrupt: OnInterrupt,
@@ -107,6 +119,11 @@ impl ToolDefinition {
         // Every part of a definition is text, a number or a list of these: it always has a JSON form.
         let value = serde_json::to_value(self).unwrap_or_default();
         digest::sha256_hex(digest::canonical(&value).as_bytes())
+    }
+
+    /// Milliseconds between the polite signal and the final one.
+    pub fn grace_ms(&self) -> u64 {
+        self.grace_ms.unwrap_or(DEFAULT_GRACE_MS)
     }
 
     /// The only parameter that is a sequence, if exactly one is.

@@ -10,6 +10,7 @@ mod definition;
 mod digest;
 mod param;
 mod schema;
+mod span;
 mod suggest;
 mod template;
 
@@ -19,8 +20,9 @@ pub use bytes::parse_bytes;
 pub use config::{
     ConfigError, MachineSection, ServerSection, ToolsFile, parse_tools_file, parse_tools_file_for,
 };
-pub use definition::{Places, ResultFile, ToolDefinition, View};
+pub use definition::{DEFAULT_GRACE_MS, Places, ResultFile, ToolDefinition, View};
 pub use param::{
     ChoiceParam, FastaParam, FlagParam, IntegerParam, MAX_ARGUMENT_BYTES, NumberParam, Param,
     TextParam,
 };
+pub use span::parse_span;

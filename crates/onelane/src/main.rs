@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         .filter_map(|word| word.to_str())
         .collect();
     match words.as_slice() {
-        ["shim", ..] => onelane_exec::shim_main(),
+        ["shim", trial @ ..] => onelane_exec::shim_main(trial.first().copied()),
         ["tool", "search"] => onelane_search::main(args.into_iter().skip(3)),
         _ => cli::main(args),
     }

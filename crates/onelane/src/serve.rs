@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use onelane_core::{Capacity, Timestamp};
 use onelane_engine::{Engine, Handle, Setup, Surroundings};
-use onelane_exec::{DataFolder, LocalExecutor};
+use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
 use onelane_server::ServerConfig;
 use onelane_store::sqlite::SqliteStore;
 use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
@@ -52,6 +52,7 @@ struct Resolved {
     data: PathBuf,
     jobs: Option<PathBuf>,
     machine: Capacity,
+    control: WantedLevel,
 }
 
 /// Runs the server until it is told to stop.
@@ -71,17 +72,23 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
     let address = listener.local_addr()?;
     let data = DataFolder::open(&resolved.data, resolved.jobs.as_deref())?;
     let hosts = resolved.file.server.hosts.clone();
-    let engine = start_engine(resolved, &data).await?;
+    // Before there is work: it moves this process into a group of its own.
+    let control = Control::choose(resolved.control, &data.unique_name()?)?;
+    let engine = start_engine(resolved, &data, control.clone()).await?;
     let config = ServerConfig {
         hosts,
         listen: address,
+        process_control: control.level().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let router = onelane_server::router(engine.handle(), config);
     output.line(&format!("onelane listening on http://{address}"))?;
     output.line(&format!("data in {}", data.root().display()))?;
+    output.line(&format!("process control: {}", control.level()))?;
     announce(output, &engine.handle())?;
-    run(listener, router, &engine).await
+    let ended = run(listener, router, &engine, options.drain).await;
+    control.leave();
+    ended
 }
 
 fn announce(output: Output, handle: &Handle) -> std::io::Result<()> {
@@ -92,7 +99,12 @@ fn announce(output: Output, handle: &Handle) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn run(listener: TcpListener, router: axum::Router, engine: &Engine) -> anyhow::Result<()> {
+async fn run(
+    listener: TcpListener,
+    router: axum::Router,
+    engine: &Engine,
+    drain: bool,
+) -> anyhow::Result<()> {
     let (told, mut stop) = tokio::sync::watch::channel(false);
     let wait_for_stop = async move {
         // An error means that the sender is gone, which is a stop too.
@@ -104,10 +116,20 @@ async fn run(listener: TcpListener, router: axum::Router, engine: &Engine) -> an
         ended = &mut server => return Ok(ended??),
         () = stop_signal() => {}
     }
-    engine.stop_starting();
+    engine.stop_taking();
+    if drain {
+        tokio::select! {
+            () = engine.until_idle() => {}
+            () = stop_signal() => return Ok(()),
+        }
+    }
     told.send(true).ok();
     // Followers of logs and events would hold the server for as long as a job runs.
-    tokio::time::timeout(LAST_ANSWERS, server).await.ok();
+    let last_answers = tokio::time::timeout(LAST_ANSWERS, server);
+    tokio::select! {
+        _ = last_answers => {}
+        () = stop_signal() => {}
+    }
     Ok(())
 }
 
@@ -124,9 +146,13 @@ async fn stop_signal() {
     }
 }
 
-async fn start_engine(resolved: Resolved, data: &DataFolder) -> anyhow::Result<Engine> {
+async fn start_engine(
+    resolved: Resolved,
+    data: &DataFolder,
+    control: Control,
+) -> anyhow::Result<Engine> {
     let store = SqliteStore::open(&data.database())?;
-    let executor = LocalExecutor::new(data.jobs(), &data.uploads(), data.instance());
+    let executor = LocalExecutor::new(data.jobs(), &data.uploads(), data.instance(), control);
     let setup = Setup {
         store: Arc::new(store),
         executor: Arc::new(executor),
@@ -170,8 +196,17 @@ fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
         data,
         jobs: file.server.jobs.clone(),
         machine: machine(&file)?,
+        control: wanted_control(options, &file)?,
         file,
     })
+}
+
+fn wanted_control(options: &ServeOptions, file: &ToolsFile) -> anyhow::Result<WantedLevel> {
+    match (options.process_control, &file.server.process_control) {
+        (Some(wanted), _) => Ok(wanted),
+        (None, Some(word)) => Ok(word.parse()?),
+        (None, None) => Ok(WantedLevel::Auto),
+    }
 }
 
 fn config_path(options: &ServeOptions) -> anyhow::Result<Option<PathBuf>> {

@@ -165,6 +165,7 @@ fn running(id: JobId) -> Event {
         shim,
         started_at: NOW,
         tool_version: None,
+        level: onelane_exec::Level::Guard,
     };
     Event::Found {
         id,
@@ -183,6 +184,7 @@ fn over(id: JobId, outcome: Outcome, stopped: Option<StopReason>) -> Event {
         finished_at: NOW,
         usage: ToolUsage::default(),
         leftovers_killed: 0,
+        level: onelane_exec::Level::Guard,
         proof: "echild".into(),
         tool_version: None,
         command: Vec::new(),

@@ -1,5 +1,6 @@
 //! The guard: the tool's parent. Single-threaded, a subreaper, and the one who sees `ECHILD`.
 
+use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -14,10 +15,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid, setsid};
-use onelane_core::{StopReason, Timestamp};
+use onelane_core::{CpuPriority, StopReason, Timestamp};
 
+use super::cgroup::AttemptGroups;
 use super::channel::Channel;
-use super::process::{now, tick};
+use super::limits::{Breach, Limiter};
+use super::process::{now, oom_kills, tick};
 use super::shim::{self, child_signals};
 use super::tree::{self, Reaped};
 use crate::record::{FromGuard, GuardReport, Outcome, StartMessage, ToGuard, ToolUsage};
@@ -32,10 +35,22 @@ const VERSION_BYTES: u64 = 4096;
 
 struct Guard {
     message: StartMessage,
+    groups: AttemptGroups,
     shim: GuardChannel,
     signals: SignalFd,
-    stop: Option<(StopReason, Instant)>,
+    limiter: Limiter,
+    stop: Option<Stop>,
     shim_is_gone: bool,
+}
+
+/// The tool is being stopped.
+struct Stop {
+    /// The word for it, where there is one.
+    reason: Option<StopReason>,
+    /// The sentence for it, where there is no word.
+    sentence: Option<String>,
+    /// When politeness ends.
+    deadline: Instant,
 }
 
 /// A tool that runs.
@@ -43,17 +58,22 @@ struct Tool {
     pid: u32,
     started_at: Timestamp,
     since: Instant,
+    /// The machine's count of processes killed for want of memory, before this one was there.
+    oom_kills_before: u64,
 }
 
 /// Runs the tool to its end. Called in the forked child; never comes back to the shim's code.
 pub(crate) fn run(
     message: StartMessage,
+    groups: AttemptGroups,
     shim: GuardChannel,
     logs: (PipeWriter, PipeWriter),
 ) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     let mut guard = Guard {
+        limiter: Limiter::new(&message.limits, &groups, &message.folder),
         message,
+        groups,
         shim,
         signals: child_signals()?,
         stop: None,
@@ -91,12 +111,14 @@ impl Guard {
 
     fn start_tool(&self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
         let mut command = self.tool_command(&self.message.command)?;
+        let oom_kills_before = oom_kills();
         let child = command.stdout(stdout).stderr(stderr).spawn()?;
         // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
         Ok(Tool {
             pid: child.id(),
             started_at: now(),
             since: tick(),
+            oom_kills_before,
         })
     }
 
@@ -109,7 +131,9 @@ impl Guard {
             .stdin(Stdio::null());
         shim::hide_settings(&mut command);
         command.envs(&self.message.env);
+        // First its own session, which the weight belongs to.
         die_with_guard(&mut command);
+        enter_on_start(&mut command, &self.groups, self.message.cpu_priority)?;
         Ok(command)
     }
 
@@ -122,7 +146,7 @@ impl Guard {
             .tool_command(&line)
             .and_then(|mut command| command.stdout(writer).stderr(both).spawn());
         let answer = spawned.ok().map(|_| read_for_a_while(reader));
-        tree::end_tree(&self.signals);
+        self.end_tree();
         answer?
             .lines()
             .map(str::trim)
@@ -144,17 +168,25 @@ impl Guard {
                 _ => {}
             }
             if self.must_kill_now() {
-                break tree::end_tree(&self.signals).0;
+                break self.end_tree().reaped;
             }
-            self.wait();
+            self.wait(tool);
+            self.keep_limits(tool);
         };
         let finished_at = now();
         let wall_s = tool.since.elapsed().as_secs_f64();
         // The tool's own end ends the attempt: whatever it left behind goes too, and nobody waits for a pipe.
-        let (_, leftovers_killed) = tree::end_tree(&self.signals);
+        let leftovers_killed = self.end_tree().killed;
+        let outcome = self.outcome(&ended, tool.pid);
+        let stopped = match &self.stop {
+            Some(stop) => stop.reason,
+            None => self
+                .ran_out_of_memory(tool, &outcome)
+                .then_some(StopReason::Memory),
+        };
         GuardReport {
-            outcome: self.outcome(&ended, tool.pid),
-            stopped: self.stop.map(|(reason, _)| reason),
+            outcome,
+            stopped,
             started_at: Some(tool.started_at),
             finished_at,
             usage: usage(wall_s),
@@ -169,6 +201,9 @@ impl Guard {
                 message: "the attempt's shim was killed".to_owned(),
             };
         }
+        if let Some(message) = self.stop.as_ref().and_then(|stop| stop.sentence.clone()) {
+            return Outcome::Limit { message };
+        }
         match ended.iter().find(|(pid, _)| *pid == main) {
             Some((_, WaitStatus::Exited(_, code))) => Outcome::Exit { code: *code },
             Some((_, WaitStatus::Signaled(_, signal, _))) => Outcome::Signal {
@@ -180,15 +215,65 @@ impl Guard {
         }
     }
 
-    fn must_kill_now(&self) -> bool {
-        self.shim_is_gone || self.stop.is_some_and(|(_, deadline)| tick() >= deadline)
+    /// The kernel has killed for want of memory, and the tool came to a bad end by it.
+    fn ran_out_of_memory(&self, tool: &Tool, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Exit { code: 0 } => false,
+            _ if self.groups.keeps("memory") => self.groups.oom_kills() > 0,
+            // Without a group of its own only the machine's count is known: believed where it fits the signal.
+            Outcome::Signal { signal } => {
+                *signal == Signal::SIGKILL as i32 && oom_kills() > tool.oom_kills_before
+            }
+            _ => false,
+        }
     }
 
-    /// Waits for a death, a word from the shim, or the end of the grace time.
-    fn wait(&mut self) {
-        let left = self
-            .stop
-            .map(|(_, deadline)| deadline.saturating_duration_since(tick()));
+    fn must_kill_now(&self) -> bool {
+        self.shim_is_gone
+            || self
+                .stop
+                .as_ref()
+                .is_some_and(|stop| tick() >= stop.deadline)
+    }
+
+    /// Kills the whole tree; tells the shim when something does not die.
+    fn end_tree(&mut self) -> tree::Ended {
+        let shim = &mut self.shim;
+        tree::end_tree(&self.signals, &self.groups, |count| {
+            // If the shim is gone, there is nobody to tell.
+            shim.send(&FromGuard::Unkillable { count }).ok();
+        })
+    }
+
+    /// Ends a tool that goes beyond what it may use.
+    fn keep_limits(&mut self, tool: &Tool) {
+        if self.stop.is_some() {
+            return;
+        }
+        match self.limiter.check(tool.since) {
+            None => {}
+            Some(Breach::Time) => self.begin_stop(Some(StopReason::Time), self.message.grace_ms),
+            Some(Breach::Output) => {
+                self.begin_stop(Some(StopReason::Output), self.message.grace_ms)
+            }
+            // What grows this fast gets no time to grow more.
+            Some(Breach::Memory) => self.begin_stop(Some(StopReason::Memory), 0),
+            Some(Breach::Processes(sentence)) => {
+                self.begin_stop(None, 0);
+                if let Some(stop) = &mut self.stop {
+                    stop.sentence = Some(sentence);
+                }
+            }
+        }
+    }
+
+    /// Waits for a death, a word from the shim, the end of the grace time, or the next look at the limits.
+    fn wait(&mut self, tool: &Tool) {
+        let next = match &self.stop {
+            Some(stop) => Some(stop.deadline),
+            None => self.limiter.next_check(tool.since),
+        };
+        let left = next.map(|next| next.saturating_duration_since(tick()));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left.as_millis().min(60_000) + 1).unwrap_or(PollTimeout::ZERO)
         });
@@ -209,15 +294,20 @@ impl Guard {
         self.shim_is_gone |= arrived.closed;
         for message in arrived.messages {
             if let ToGuard::Stop { reason, grace_ms } = message {
-                self.begin_stop(reason, grace_ms);
+                self.begin_stop(Some(reason), grace_ms);
             }
         }
     }
 
-    fn begin_stop(&mut self, reason: StopReason, grace_ms: u64) {
+    fn begin_stop(&mut self, reason: Option<StopReason>, grace_ms: u64) {
         if self.stop.is_none() {
-            self.stop = Some((reason, tick() + Duration::from_millis(grace_ms)));
-            tree::signal_descendants(Signal::SIGTERM);
+            let deadline = tick() + Duration::from_millis(grace_ms);
+            self.stop = Some(Stop {
+                reason,
+                sentence: None,
+                deadline,
+            });
+            tree::signal_all(&self.groups, Signal::SIGTERM);
         }
     }
 
@@ -230,6 +320,7 @@ impl Guard {
         if self.message.folder.join("exit.json").exists() {
             return Ok(());
         }
+        self.groups.remove();
         shim::write_exit(
             &self.message,
             report,
@@ -264,6 +355,45 @@ fn die_with_guard(command: &mut Command) {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         });
+    }
+}
+
+/// Puts the tool into its groups, and behind the server when processor time or memory is short.
+#[expect(
+    unsafe_code,
+    reason = "pre_exec: the closure makes system calls only, which are safe between fork and exec"
+)]
+fn enter_on_start(
+    command: &mut Command,
+    groups: &AttemptGroups,
+    priority: CpuPriority,
+) -> io::Result<()> {
+    let entrances: Vec<File> = groups.entrances()?;
+    let yields = priority.is_idle() && !groups.keeps("cpu");
+    // SAFETY: open, write, close and setpriority are async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            for entrance in &entrances {
+                rustix::io::write(entrance, b"0")?;
+            }
+            // When memory runs out, the kernel takes the tool and not the server.
+            put(c"/proc/self/oom_score_adj", b"1000");
+            if yields {
+                // The tool has a session of its own, and so, where the kernel groups by session, a weight of its own.
+                put(c"/proc/self/autogroup", b"19");
+                rustix::process::setpriority_process(None, 19).ok();
+            }
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// A courtesy: where the kernel doesn't have it, the tool runs all the same.
+fn put(path: &std::ffi::CStr, value: &[u8]) {
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        rustix::io::write(&file, value).ok();
     }
 }
 

@@ -15,21 +15,28 @@ use tokio::process::{Child, Command};
 
 use crate::files::{sync_folder, write_durably};
 use crate::layout::JobPaths;
+use crate::level::Level;
 use crate::record::{
     ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
-    StopRecord, ToolUsage,
+    StopRecord, ToolUsage, group_name,
 };
 use crate::{
     AttemptId, ExecError, Executor, Found, Launch, LaunchContent, LaunchFile, Running, Verdict,
 };
 
+pub(crate) mod cgroup;
 mod channel;
+mod control;
 mod guard;
+mod limits;
+mod logs;
+mod namespace;
 mod process;
 mod progress;
 mod shim;
 mod tree;
 
+pub use control::Control;
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -38,15 +45,21 @@ pub struct LocalExecutor {
     jobs: Arc<Path>,
     uploads: Arc<Path>,
     instance: Arc<str>,
+    control: Arc<Control>,
 }
 
 impl LocalExecutor {
     /// For the data folder with this id.
-    pub fn new(jobs: &Path, uploads: &Path, instance: &str) -> Self {
+    pub fn new(jobs: &Path, uploads: &Path, instance: &str, control: Control) -> Self {
+        // What was made for attempts that never came to write it down.
+        if let Some(groups) = control.groups() {
+            groups.sweep();
+        }
         Self {
             jobs: jobs.into(),
             uploads: uploads.into(),
             instance: instance.into(),
+            control: Arc::new(control),
         }
     }
 
@@ -110,6 +123,10 @@ impl LocalExecutor {
             version_command: launch.version_command.clone(),
             env: launch.env.clone(),
             grace_ms: launch.grace_ms,
+            limits: launch.limits,
+            cpu_priority: launch.cpu_priority,
+            level: self.control.level(),
+            groups: self.control.groups().cloned(),
         }
     }
 
@@ -149,6 +166,7 @@ impl Executor for LocalExecutor {
                     shim: record.shim,
                     started_at,
                     tool_version,
+                    level: record.level,
                 })),
                 None => self.recover(launch.id).await,
             },
@@ -180,12 +198,12 @@ impl Executor for LocalExecutor {
     }
 
     async fn watch(&self, id: AttemptId) -> Result<Verdict, ExecError> {
+        let folder = self.folder(id);
         if let Some(record) = self.living_shim(id) {
             until_gone(&record.shim)
                 .await
                 .map_err(|error| ExecError::new("watch the shim", error))?;
         }
-        let folder = self.folder(id);
         // The kernel wakes us when the last of the pair lets go.
         let lock = blocking("wait for the attempt's lock", move || wait_lock(&folder)).await?;
         self.conclude(id, lock).await
@@ -202,6 +220,16 @@ impl Executor for LocalExecutor {
             this.stop_now(id, reason, grace_ms)
         })
         .await
+    }
+
+    async fn unkillable(&self, id: AttemptId) -> Result<String, ExecError> {
+        let folder = self.folder(id);
+        let why = async {
+            progress::file_appears(&folder, shim::UNKILLABLE).await?;
+            tokio::fs::read_to_string(folder.join(shim::UNKILLABLE)).await
+        };
+        why.await
+            .map_err(|error| ExecError::new("watch the attempt's folder", error))
     }
 
     async fn progress(&self, id: AttemptId, seen: u64) -> Result<(String, u64), ExecError> {
@@ -239,39 +267,68 @@ impl LocalExecutor {
         let Some(record) = read_json::<ShimRecord>(&folder.join("shim.json")) else {
             // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
             let why = "its shim ended before it started the tool";
-            write_interrupted(&folder, id, Vec::new(), why, "never_started")?;
+            write_interrupted(&folder, id, None, why, "never_started")?;
             return Ok(Verdict::NeverStarted {
                 why: why.to_owned(),
             });
         };
-        if record.shim.boot_id != process::boot_id()? {
-            let exit = write_interrupted(
-                &folder,
-                id,
-                record.command,
-                "the machine was restarted",
-                "other_boot",
-            )?;
-            return Ok(Verdict::Exited(Box::new(exit)));
+        match self.prove_dead(id, &record)? {
+            Ok((why, proof)) => {
+                let exit = write_interrupted(&folder, id, Some(record), why, proof)?;
+                Ok(Verdict::Exited(Box::new(exit)))
+            }
+            Err(why) => Ok(Verdict::Stuck { why }),
         }
-        Ok(Self::both_killed(id))
     }
 
-    /// Shim and guard were both killed within this boot. The tool itself died with the guard; what it had left behind
-    /// can be looked for, but finding nothing proves nothing.
-    fn both_killed(id: AttemptId) -> Verdict {
-        let seen = marked(id);
-        for pid in &seen {
-            tree::send(*pid, nix::sys::signal::Signal::SIGKILL);
+    /// Both supervisors are gone and have written down no end: what ended the attempt, and by which proof nothing of
+    /// it is left; or why there is no proof.
+    fn prove_dead(
+        &self,
+        id: AttemptId,
+        record: &ShimRecord,
+    ) -> io::Result<Result<(&'static str, &'static str), String>> {
+        let killed = "both of its supervisors were killed";
+        if record.shim.boot_id != process::boot_id()? {
+            return Ok(Ok(("the machine was restarted", "other_boot")));
         }
-        Verdict::Stuck {
-            why: format!(
-                "both supervisors of attempt {} were killed, so that nobody saw its processes end ({} were found and killed); \
-                 it counts as running until the machine is restarted",
-                id.attempt,
-                seen.len()
-            ),
+        if record.instance != *self.instance || !names_this_lock(record, &self.folder(id)) {
+            // Whatever runs belongs to the original: this folder's lock is another one, and nobody runs under it.
+            let why = "this data folder is a copy, made while the attempt ran elsewhere";
+            return Ok(Ok((why, "other_folder")));
         }
+        if ended_with_its_container(record)? {
+            return Ok(Ok(("the container that it ran in has ended", "container")));
+        }
+        match record.level {
+            Level::Namespace => {
+                process::wait_until_gone(&record.guard)?;
+                Ok(Ok((killed, "namespace")))
+            }
+            Level::Cgroup => Ok(self.end_groups(id, record).map(|()| (killed, "cgroup"))),
+            Level::Guard => Ok(Err(both_killed(id))),
+        }
+    }
+
+    fn end_groups(&self, id: AttemptId, record: &ShimRecord) -> Result<(), String> {
+        if record.groups.is_none()
+            || !record
+                .groups
+                .belong_to(self.control.name(), &group_name(id.job, id.attempt))
+        {
+            return Err(format!(
+                "both supervisors of attempt {} were killed, and its record names control groups that are not its own",
+                id.attempt
+            ));
+        }
+        if record.groups.end() {
+            return Ok(());
+        }
+        Err(format!(
+            "both supervisors of attempt {} were killed, and {} of its processes do not die although they were killed",
+            id.attempt,
+            record.groups.processes().len()
+        ))
     }
 
     async fn wait_for_record(&self, id: AttemptId) -> Result<Found, ExecError> {
@@ -310,6 +367,33 @@ impl LocalExecutor {
         };
         signal_verified(&record.shim)
     }
+}
+
+/// Shim and guard were both killed within this boot, and nothing else holds the tree together. The tool itself died
+/// with the guard; what it had left behind can be looked for, but finding nothing proves nothing.
+fn both_killed(id: AttemptId) -> String {
+    let seen = marked(id);
+    for pid in &seen {
+        tree::send(*pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    format!(
+        "both supervisors of attempt {} were killed, so that nobody saw its processes end ({} were found and killed); \
+         it counts as running until the machine is restarted",
+        id.attempt,
+        seen.len()
+    )
+}
+
+/// The attempt ran in a container's pid namespace that isn't this server's: what runs in a container ends with it.
+fn ended_with_its_container(record: &ShimRecord) -> io::Result<bool> {
+    /// The machine's own namespace (`PROC_PID_INIT_INO` of the kernel's linux/proc_ns.h).
+    const OF_THE_MACHINE: &str = "pid:[4026531836]";
+    let theirs = record.shim.pid_namespace.as_str();
+    if theirs == OF_THE_MACHINE || theirs == process::pid_namespace()? {
+        return Ok(false);
+    }
+    // Where its processes can be seen, it has not ended.
+    Ok(!process::any_in_namespace(theirs))
 }
 
 fn foreign(folder: &Path) -> String {
@@ -454,16 +538,18 @@ fn running_of(folder: &Path, record: ShimRecord) -> Running {
         shim: record.shim,
         started_at,
         tool_version: None,
+        level: record.level,
     }
 }
 
 fn write_interrupted(
     folder: &Path,
     id: AttemptId,
-    command: Vec<String>,
+    shim: Option<ShimRecord>,
     why: &str,
     proof: &str,
 ) -> io::Result<ExitRecord> {
+    let level = shim.as_ref().map(|shim| shim.level).unwrap_or_default();
     let record = ExitRecord {
         protocol: PROTOCOL,
         job: id.job,
@@ -477,8 +563,9 @@ fn write_interrupted(
         usage: ToolUsage::default(),
         leftovers_killed: 0,
         proof: proof.to_owned(),
+        level,
         tool_version: None,
-        command,
+        command: shim.map(|shim| shim.command).unwrap_or_default(),
         logs: LogCounts::default(),
         trouble: None,
     };

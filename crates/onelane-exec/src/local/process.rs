@@ -46,10 +46,70 @@ pub(crate) fn describe(pid: u32) -> io::Result<ProcessRecord> {
     })
 }
 
-/// True when `record` names a process that lives now: number, start time and boot all agree.
+/// True when `record` names a process that lives now: number, start time and boot all agree. A zombie does not live.
 pub(crate) fn lives(record: &ProcessRecord) -> bool {
     let same_boot = boot_id().is_ok_and(|boot| boot == record.boot_id);
-    same_boot && stat(record.pid).is_ok_and(|stat| stat.start_time == record.start_time)
+    let same = |stat: Stat| stat.start_time == record.start_time && !stat.is_zombie;
+    same_boot && stat(record.pid).is_ok_and(same)
+}
+
+/// This process's pid namespace, as a record names it.
+pub(crate) fn pid_namespace() -> io::Result<String> {
+    let link = fs::read_link("/proc/self/ns/pid")?;
+    Ok(link.to_string_lossy().into_owned())
+}
+
+/// Whether a process of this pid namespace can be seen from here.
+pub(crate) fn any_in_namespace(name: &str) -> bool {
+    let namespace = |stat: Stat| fs::read_link(format!("/proc/{}/ns/pid", stat.pid)).ok();
+    all()
+        .into_iter()
+        .filter_map(namespace)
+        .any(|link| link.to_string_lossy() == name)
+}
+
+/// Waits until a process that was killed has ended, without being its parent. A zombie has.
+pub(crate) fn wait_until_gone(record: &ProcessRecord) -> io::Result<()> {
+    let Some(pid) = i32::try_from(record.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
+        return Ok(());
+    };
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return Ok(());
+    };
+    // Opened first and looked at then: the number may belong to somebody else by now.
+    while lives(record) {
+        let mut fds = [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Resident bytes of a process (proc(5), `/proc/<pid>/statm`, field 2).
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// How many processes the kernel has killed on this machine for want of memory (proc(5), `/proc/vmstat`).
+pub(crate) fn oom_kills() -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// What one `/proc/<pid>/stat` says.

@@ -5,7 +5,7 @@
 //! writes `shim.json` before it looks for `stop.json`: one of them always sees the other.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, PipeReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -19,21 +19,37 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, fork, setsid};
 use rustix::fs::{FlockOperation, flock};
 
+use super::cgroup::AttemptGroups;
 use super::channel::Channel;
-use super::{guard, process, tree};
+use super::logs::Logs;
+use super::{guard, namespace, process, tree};
 use crate::files::{reserve, sync_tree, write_durably};
+use crate::level::Level;
 use crate::record::{
     ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, ShimRecord, StartMessage,
     StatusLine, StopRecord, ToGuard, ToolUsage,
 };
 
+/// The file that says that processes don't die.
+pub(crate) const UNKILLABLE: &str = "unkillable";
 /// Room kept for `exit.json`, in bytes.
 const EXIT_BYTES: u64 = 16 * 1024;
 /// A start message is small: parameters are files by now.
 const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Runs a shim: reads its start message from standard input, and comes back when the attempt is over.
-pub fn shim_main() -> ExitCode {
+///
+/// `trial` is a word instead, for the server's own checks of this machine: `--wait` waits for the end of standard
+/// input, `--namespace` makes a pid namespace and says by its exit code whether that works.
+pub fn shim_main(trial: Option<&str>) -> ExitCode {
+    match trial {
+        Some("--wait") => {
+            io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+            return ExitCode::SUCCESS;
+        }
+        Some("--namespace") => return ExitCode::from(u8::from(namespace::try_out().is_err())),
+        _ => {}
+    }
     match become_shim() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -133,6 +149,7 @@ fn take_lock(folder: &Path) -> io::Result<File> {
 
 fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
     reserve(&message.folder.join("exit.json"), EXIT_BYTES)?;
+    let groups = make_groups(&message)?;
     let (ours, guards) = UnixStream::pair()?;
     let (stdout, stderr) = (io::pipe()?, io::pipe()?);
     let signals = signals(&[
@@ -141,19 +158,21 @@ fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
         Signal::SIGHUP,
         Signal::SIGCHLD,
     ])?;
-    let guard_pid = match fork_guard()? {
+    let guard_pid = match fork_guard(message.level)? {
         ForkResult::Child => {
             drop((ours, stdout.0, stderr.0, signals));
-            let ended = guard::run(message, Channel::new(guards), (stdout.1, stderr.1));
+            let logs = (stdout.1, stderr.1);
+            let ended = guard::run(message, groups, Channel::new(guards), logs);
             leave_forked_child(&ended)
         }
         ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
     };
     drop((guards, stdout.1, stderr.1));
-    let logs = Logs::open(&message.folder, stdout.0, stderr.0)?;
-    write_shim_record(&message, lock, guard_pid)?;
+    let logs = Logs::open(&message, stdout.0, stderr.0)?;
+    write_shim_record(&message, lock, guard_pid, &groups)?;
     Shim {
         message,
+        groups,
         guard: Channel::new(ours),
         signals,
         logs,
@@ -162,11 +181,21 @@ fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
     .run()
 }
 
+fn make_groups(message: &StartMessage) -> io::Result<AttemptGroups> {
+    message.groups.as_ref().map_or_else(
+        || Ok(AttemptGroups::default()),
+        |groups| groups.make(&message.group_name(), message.cpu_priority, &message.limits),
+    )
+}
+
 #[expect(
     unsafe_code,
     reason = "the shim is single-threaded here, so the child may go on in Rust"
 )]
-fn fork_guard() -> io::Result<ForkResult> {
+fn fork_guard(level: Level) -> io::Result<ForkResult> {
+    if level == Level::Namespace {
+        return namespace::fork_into();
+    }
     // SAFETY: no other thread exists in a shim, so no lock can be held by one.
     Ok(unsafe { fork() }?)
 }
@@ -176,11 +205,16 @@ fn fork_guard() -> io::Result<ForkResult> {
     clippy::disallowed_methods,
     reason = "the guard is a fork: returning would run the shim's own code twice"
 )]
-fn leave_forked_child(ended: &io::Result<()>) -> ! {
+pub(crate) fn leave_forked_child(ended: &io::Result<()>) -> ! {
     std::process::exit(i32::from(ended.is_err()))
 }
 
-fn write_shim_record(message: &StartMessage, lock: &File, guard: u32) -> io::Result<()> {
+fn write_shim_record(
+    message: &StartMessage,
+    lock: &File,
+    guard: u32,
+    groups: &AttemptGroups,
+) -> io::Result<()> {
     let lock = lock.metadata()?;
     let record = ShimRecord {
         protocol: PROTOCOL,
@@ -192,6 +226,8 @@ fn write_shim_record(message: &StartMessage, lock: &File, guard: u32) -> io::Res
         lock_device: lock.dev(),
         lock_inode: lock.ino(),
         command: message.command.clone(),
+        level: message.level,
+        groups: groups.clone(),
     };
     write_durably(
         &message.folder.join("shim.json"),
@@ -201,6 +237,7 @@ fn write_shim_record(message: &StartMessage, lock: &File, guard: u32) -> io::Res
 
 struct Shim {
     message: StartMessage,
+    groups: AttemptGroups,
     guard: Channel<ToGuard, FromGuard>,
     signals: SignalFd,
     logs: Logs,
@@ -212,14 +249,17 @@ impl Shim {
         // A stop that came before `shim.json` was there could not be signalled.
         if self.message.folder.join("stop.json").exists() {
             let report = self.stopped_in_time();
-            return write_exit(&self.message, report, self.logs.counts, "never_started");
+            // Closing the channel sends the guard away.
+            self.groups.remove();
+            return write_exit(&self.message, report, self.logs.finish(), "never_started");
         }
         // If the guard is gone already, its end of the channel says so next.
         self.guard.send(&ToGuard::Go).ok();
         let report = self.watch();
-        self.logs.drain_rest();
         let report = report.unwrap_or_else(|| self.guard_was_killed());
-        write_exit(&self.message, report, self.logs.counts, "echild")
+        let counts = self.logs.finish();
+        self.groups.remove();
+        write_exit(&self.message, report, counts, "echild")
     }
 
     /// Until the guard reports the end; nothing when the guard itself is gone.
@@ -243,6 +283,7 @@ impl Shim {
                                 tool_version,
                             });
                         }
+                        FromGuard::Unkillable { count } => self.say_unkillable(count),
                         FromGuard::Ended(report) => return Some(report),
                     }
                 }
@@ -258,8 +299,7 @@ impl Shim {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),
         ];
-        let streams = [&self.logs.stdout, &self.logs.stderr];
-        let pipes = streams.map(|stream| stream.pipe.as_ref());
+        let pipes = self.logs.pipes();
         fds.extend(
             pipes
                 .iter()
@@ -299,6 +339,10 @@ impl Shim {
         )
     }
 
+    fn say_unkillable(&self, count: u32) {
+        write_unkillable(&self.message.folder, count);
+    }
+
     fn tell(&mut self, status: &StatusLine) {
         if !self.told_server {
             tell_server(status);
@@ -316,12 +360,26 @@ impl Shim {
 
     /// The guard's children are the shim's now: end them all, and write down what is known.
     fn guard_was_killed(&self) -> GuardReport {
-        let (_, killed) = tree::end_tree(&self.signals);
+        let folder = self.message.folder.clone();
+        let complain = |count| write_unkillable(&folder, count);
+        let ended = tree::end_tree(&self.signals, &self.groups, complain);
         GuardReport {
-            leftovers_killed: killed,
+            leftovers_killed: ended.killed,
             ..GuardReport::interrupted("the attempt's guard was killed".to_owned())
         }
     }
+}
+
+/// Tells the server, if one is there, why the attempt does not end.
+fn write_unkillable(folder: &Path, count: u32) {
+    let text = format!(
+        "{count} processes do not die although they were killed; a disk or a device may not answer"
+    );
+    // Moved into place, so that nobody reads half of it. Nothing depends on it.
+    let temporary = folder.join("unkillable.tmp");
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, folder.join(UNKILLABLE)))
+        .ok();
 }
 
 impl GuardReport {
@@ -386,6 +444,7 @@ pub(crate) fn write_exit(
         usage: report.usage,
         leftovers_killed: report.leftovers_killed,
         proof: proof.to_owned(),
+        level: message.level,
         tool_version: report.tool_version,
         command: message.command.clone(),
         logs,
@@ -397,86 +456,4 @@ pub(crate) fn write_exit(
         &message.folder.join("exit.json"),
         &serde_json::to_vec_pretty(&record)?,
     )
-}
-
-struct Stream {
-    pipe: Option<PipeReader>,
-    file: File,
-    bytes: u64,
-}
-
-struct Logs {
-    stdout: Stream,
-    stderr: Stream,
-    counts: LogCounts,
-}
-
-impl Logs {
-    fn open(folder: &Path, stdout: PipeReader, stderr: PipeReader) -> io::Result<Self> {
-        let stream = |name: &str, pipe| {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(folder.join(name))?;
-            io::Result::Ok(Stream {
-                pipe: Some(pipe),
-                file,
-                bytes: 0,
-            })
-        };
-        Ok(Self {
-            stdout: stream("stdout.log", stdout)?,
-            stderr: stream("stderr.log", stderr)?,
-            counts: LogCounts::default(),
-        })
-    }
-
-    fn drain(&mut self, stdout: bool, stderr: bool) {
-        if stdout {
-            self.counts.dropped_bytes += self.stdout.drain_once();
-        }
-        if stderr {
-            self.counts.dropped_bytes += self.stderr.drain_once();
-        }
-        self.counts.stdout_bytes = self.stdout.bytes;
-        self.counts.stderr_bytes = self.stderr.bytes;
-    }
-
-    /// What is still in the pipes. Nobody waits for an end of file: everything that could write is dead.
-    fn drain_rest(&mut self) {
-        while self.stdout.has_more() {
-            self.drain(true, false);
-        }
-        while self.stderr.has_more() {
-            self.drain(false, true);
-        }
-    }
-}
-
-impl Stream {
-    /// Reads once and writes it down; gives the number of bytes that could not be written. Dropping beats blocking:
-    /// a full disk must not stop the tool by a full pipe.
-    fn drain_once(&mut self) -> u64 {
-        let Some(pipe) = &mut self.pipe else { return 0 };
-        let mut buffer = [0_u8; 16 * 1024];
-        match pipe.read(&mut buffer) {
-            Ok(0) => self.pipe = None,
-            Ok(count) => {
-                self.bytes += count as u64;
-                return self
-                    .file
-                    .write_all(&buffer[..count])
-                    .map_or(count as u64, |()| 0);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => self.pipe = None,
-        }
-        0
-    }
-
-    fn has_more(&self) -> bool {
-        let Some(pipe) = &self.pipe else { return false };
-        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
 }

@@ -1,6 +1,8 @@
 //! Ending whole process trees by the subreaper's walk: kill what is seen, reap, look again, until `ECHILD`.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,7 +11,11 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::process;
+use super::cgroup::AttemptGroups;
+use super::process::{self, tick};
+
+/// A killed process that is still there after this long is said to be unkillable.
+const UNKILLABLE_TIME: Duration = Duration::from_secs(10);
 
 /// What reaping found.
 pub(crate) enum Reaped {
@@ -36,9 +42,10 @@ pub(crate) fn reap() -> Reaped {
     }
 }
 
-/// Sends a signal to every living descendant of this process; gives back their numbers.
-pub(crate) fn signal_descendants(signal: Signal) -> Vec<u32> {
-    let family = process::descendants(std::process::id());
+/// Sends a signal to every living descendant of this process and to all of its groups; gives back their numbers.
+pub(crate) fn signal_all(groups: &AttemptGroups, signal: Signal) -> BTreeSet<u32> {
+    let mut family = groups.processes();
+    family.extend(process::descendants(std::process::id()));
     for pid in &family {
         send(*pid, signal);
     }
@@ -52,21 +59,49 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// Kills every descendant of this process, which must be a subreaper, and comes back when `ECHILD` proves that none is
-/// left. Gives the reaped children and how many different processes were killed.
+/// What a tree's end came to.
+pub(crate) struct Ended {
+    /// The reaped children.
+    pub reaped: Vec<(u32, WaitStatus)>,
+    /// How many different processes were killed.
+    pub killed: u32,
+}
+
+/// Kills every descendant of this process, which must be a subreaper, and every member of the attempt's groups, and
+/// comes back when `ECHILD` proves that none is left and the groups are empty.
 ///
 /// Never gives up: a process that can't die (state D) keeps the attempt, and with it the machine's slot, blocked.
-pub(crate) fn end_tree(child_signals: &SignalFd) -> (Vec<(u32, WaitStatus)>, u32) {
+/// `complain` is called once when that takes unusually long, with the number of processes that are left.
+pub(crate) fn end_tree(
+    child_signals: &SignalFd,
+    groups: &AttemptGroups,
+    mut complain: impl FnMut(u32),
+) -> Ended {
     let mut reaped = Vec::new();
-    let mut killed = std::collections::HashSet::new();
+    let mut killed = BTreeSet::new();
+    let patience = tick() + UNKILLABLE_TIME;
+    let mut complained = false;
     loop {
-        killed.extend(signal_descendants(Signal::SIGKILL));
+        if !groups.is_none() {
+            killed.extend(groups.processes());
+            groups.kill();
+        }
+        let seen = signal_all(groups, Signal::SIGKILL);
+        let left = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        killed.extend(seen);
         match reap() {
             Reaped::All(mut last) => {
                 reaped.append(&mut last);
-                return (reaped, u32::try_from(killed.len()).unwrap_or(u32::MAX));
+                if groups.is_empty() {
+                    let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
+                    return Ended { reaped, killed };
+                }
             }
             Reaped::Some(mut some) => reaped.append(&mut some),
+        }
+        if !complained && left > 0 && tick() >= patience {
+            complain(left);
+            complained = true;
         }
         // A killed grandchild comes to us only when its own parent is gone: look again at each death, and now and
         // then without one, as deaths of others' children are not told.

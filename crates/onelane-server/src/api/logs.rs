@@ -11,8 +11,9 @@ use futures_util::stream;
 use onelane_api::Problem;
 use onelane_core::{AttemptNo, JobId};
 use onelane_engine::Handle;
+use rustix::fs::SeekFrom;
 use tokio::fs::File;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 
 use crate::options::Options;
@@ -59,6 +60,14 @@ fn as_text(mut response: Response) -> Response {
 
 async fn whole(path: &std::path::Path, headers: &HeaderMap) -> Result<Response, ApiError> {
     match serve_file::open(path).await {
+        // Cut while it grows: its hole must not come as zeros.
+        Some((file, _)) if has_hole(&file).await => {
+            let reader = Reader::new(file);
+            let body = stream::try_unfold(reader, async |mut reader: Reader| {
+                Ok::<_, io::Error>(reader.read().await?.map(|bytes| (bytes, reader)))
+            });
+            Ok(as_text(Body::from_stream(body).into_response()))
+        }
         Some((file, _)) => Ok(as_text(
             serve_file::respond(file, serve_file::range(headers)).await?,
         )),
@@ -126,6 +135,57 @@ pub(crate) async fn of_attempt(
     .await
 }
 
+/// True for a log that is longer than its limit and whose tool still runs.
+async fn has_hole(file: &File) -> bool {
+    let (Ok(length), Ok(file)) = (
+        file.metadata().await.map(|data| data.len()),
+        file.try_clone().await,
+    ) else {
+        return false;
+    };
+    let file = file.into_std().await;
+    matches!(rustix::fs::seek(&file, SeekFrom::Hole(0)), Ok(hole) if hole < length)
+}
+
+/// Reads a log, and says where something is left out.
+struct Reader {
+    file: File,
+    at: u64,
+}
+
+impl Reader {
+    fn new(file: File) -> Self {
+        Self { file, at: 0 }
+    }
+
+    /// The next bytes; nothing at the end, for now.
+    async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        if let Some(skipped) = self.skip_hole().await? {
+            let line = format!("\n[onelane: {skipped} bytes are left out here]\n");
+            return Ok(Some(line.into()));
+        }
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let count = self.file.read(&mut chunk).await?;
+        self.at += count as u64;
+        chunk.truncate(count);
+        Ok((count > 0).then(|| chunk.into()))
+    }
+
+    async fn skip_hole(&mut self) -> io::Result<Option<u64>> {
+        let file = self.file.try_clone().await?.into_std().await;
+        let data = match rustix::fs::seek(&file, SeekFrom::Data(self.at)) {
+            Ok(data) => data,
+            // At the end, or a file system that knows no holes.
+            Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL) => self.at,
+            Err(error) => return Err(error.into()),
+        };
+        let skipped = data - self.at;
+        self.file.seek(io::SeekFrom::Start(data)).await?;
+        self.at = data;
+        Ok((skipped > 0).then_some(skipped))
+    }
+}
+
 /// A log that is followed, from the attempt that is the newest at first through all later ones.
 struct Tail {
     handle: Handle,
@@ -134,7 +194,7 @@ struct Tail {
     watch: watch::Receiver<u64>,
     /// 0 until there is one.
     attempt: AttemptNo,
-    file: Option<File>,
+    file: Option<Reader>,
 }
 
 impl Tail {
@@ -174,14 +234,13 @@ impl Tail {
     async fn read(&mut self) -> io::Result<Option<Bytes>> {
         if self.file.is_none() && self.attempt > 0 {
             let path = self.log.path(&self.handle, self.id, self.attempt);
-            self.file = serve_file::open(&path).await.map(|(file, _)| file);
+            self.file = serve_file::open(&path)
+                .await
+                .map(|(file, _)| Reader::new(file));
         }
-        let Some(file) = &mut self.file else {
-            return Ok(None);
-        };
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let count = file.read(&mut chunk).await?;
-        chunk.truncate(count);
-        Ok((count > 0).then(|| chunk.into()))
+        match &mut self.file {
+            Some(reader) => reader.read().await,
+            None => Ok(None),
+        }
     }
 }

@@ -17,6 +17,7 @@ async fn shown(server: &Server) -> Result<Json<QueueView>, ApiError> {
         running: queue.running,
         backlog: server.handle.backlog(),
         paused: queue.paused,
+        process_control: server.config.process_control.clone(),
         jobs: view::jobs(&server.handle, &jobs).await?,
     }))
 }

@@ -223,6 +223,7 @@ pub(super) fn attempt(job: JobId, row: &Row<'_>) -> SqlResult<AttemptRecord> {
         outcome: row.get("outcome")?,
         exit_code: row.get("exit_code")?,
         usage: usage(row)?,
+        process_control: row.get("process_control")?,
     })
 }
 

@@ -206,6 +206,7 @@ fn with_a_bad_attempt(n: u8) -> Transition {
         outcome: None,
         exit_code: None,
         usage: Some(usage),
+        process_control: None,
     };
     Transition {
         record: Some(record),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use indexmap::IndexMap;
-use onelane_core::{Needs, OnInterrupt};
+use onelane_core::{CpuPriority, Limits, Needs, OnInterrupt};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
@@ -14,6 +14,7 @@ use crate::builtin::{SearchMode, builtin_search_in};
 use crate::bytes::Bytes;
 use crate::definition::{ResultFile, ToolDefinition, View};
 use crate::param::{ChoiceParam, Param};
+use crate::span::Span;
 use crate::suggest;
 use crate::template::{self, PLACES, Piece};
 
@@ -54,6 +55,10 @@ struct RawTool {
     command: Option<Spanned<Vec<Spanned<String>>>>,
     version: Option<Spanned<Vec<String>>>,
     needs: Option<Spanned<RawNeeds>>,
+    limits: Option<RawLimits>,
+    grace: Option<Span>,
+    #[serde(default)]
+    cpu_priority: CpuPriority,
     #[serde(default)]
     on_interrupt: OnInterrupt,
     #[serde(rename = "params")]
@@ -73,6 +78,29 @@ struct RawNeeds {
     cpus: Option<u32>,
     memory: Option<Bytes>,
     gpus: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    time: Option<Span>,
+    memory: Option<Bytes>,
+    processes: Option<std::num::NonZeroU32>,
+    log: Option<Bytes>,
+    output: Option<Bytes>,
+}
+
+impl RawLimits {
+    fn limits(&self) -> Limits {
+        let bytes = |amount: Option<Bytes>| amount.map(|bytes| bytes.0);
+        Limits {
+            time_ms: self.time.map(|time| time.0),
+            memory_bytes: bytes(self.memory),
+            processes: self.processes.map(std::num::NonZeroU32::get),
+            log_bytes: bytes(self.log),
+            output_bytes: bytes(self.output),
+        }
+    }
 }
 
 impl RawNeeds {
@@ -108,6 +136,9 @@ impl<'i> Reader<'i> {
         tool.title = raw.title.or(tool.title);
         tool.help = raw.help.or(tool.help);
         tool.needs = needs;
+        tool.limits = raw.limits.map(|limits| limits.limits()).unwrap_or_default();
+        tool.grace_ms = raw.grace.map(|grace| grace.0);
+        tool.cpu_priority = raw.cpu_priority;
         tool.on_interrupt = raw.on_interrupt;
         tool.exit_codes = exit_codes;
         Some(tool)
@@ -187,6 +218,9 @@ impl<'i> Reader<'i> {
             command: self.resolve_command(command, template::escape),
             version: self.version(raw.version.as_ref()),
             needs: Needs::default(),
+            limits: Limits::default(),
+            grace_ms: None,
+            cpu_priority: CpuPriority::default(),
             on_interrupt: OnInterrupt::Restart,
             params,
             results,

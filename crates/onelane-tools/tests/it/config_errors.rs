@@ -88,10 +88,28 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
         "",
     ),
     (
-        "[tools.a]\ncommand = [\"a\"]\nlimits = { time = \"2h\" }",
+        "[tools.a]\ncommand = [\"a\"]\ncache = true",
         (3, 1),
-        "unknown key `limits`",
+        "unknown key `cache`",
         "not there yet",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nlimits = { time = \"2 weeks\" }",
+        (3, 19),
+        "`2 weeks` is not a span of time such as `90s`, `30m` or `2h`",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nlimits = { tim = \"2h\" }",
+        (3, 12),
+        "unknown key `tim`",
+        "`time`",
+    ),
+    (
+        "[server]\nprocess_control = \"cgroups\"\n[tools.a]\ncommand = [\"a\"]",
+        (2, 19),
+        "`cgroups` is not one of",
+        "`cgroup`",
     ),
     (
         "[tools.a]\ncommand = [\"a\"]\nversion = []",

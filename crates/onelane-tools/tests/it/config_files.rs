@@ -25,6 +25,7 @@ command = ["blastp", "-query", "{query}", "-db", "{db}", "-evalue", "{evalue}",
            "-num_threads", "{cpus}", "-outfmt", "6", "-out", "{output}/hits.tsv"]
 version = ["blastp", "-version"]
 needs   = { cpus = 4, memory = "8G" }
+limits  = { time = "2h", output = "1G" }
 on_interrupt = "fail"
 
 [tools.blastp.params.query]
@@ -52,7 +53,7 @@ columns = ["query", "subject"]
 "#;
 
 #[test]
-fn the_designs_example_without_limits_and_cache_is_read() {
+fn the_designs_example_without_cache_is_read() {
     let file = parse_tools_file(BLASTP, Path::new("/etc/onelane")).unwrap();
     assert_eq!(file.server.listen.as_deref(), Some("127.0.0.1:8000"));
     assert_eq!(
@@ -78,6 +79,29 @@ fn the_designs_example_without_limits_and_cache_is_read() {
     assert_eq!(blastp.exit_sentence(4), Some("ran out of memory"));
     assert_eq!(blastp.exit_sentence(5), None);
     assert_eq!(blastp.sequence_param(), Some("query"));
+}
+
+#[test]
+fn limits_grace_time_and_priority_are_read() {
+    let tool = tool(
+        r#"
+[tools.a]
+command = ["a"]
+limits = { time = "2h", memory = "8G", processes = 100, log = "1M", output = "1G" }
+grace = "500ms"
+cpu_priority = "normal"
+"#,
+    );
+    let limits = onelane_core::Limits {
+        time_ms: Some(7_200_000),
+        memory_bytes: Some(8 << 30),
+        processes: Some(100),
+        log_bytes: Some(1 << 20),
+        output_bytes: Some(1 << 30),
+    };
+    assert_eq!(tool.limits, limits);
+    assert_eq!(tool.grace_ms(), 500);
+    assert_eq!(tool.cpu_priority, onelane_core::CpuPriority::Normal);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use onelane_exec::{Control, WantedLevel};
 use rustix::process::{PidfdFlags, getpid, pidfd_open, set_child_subreaper};
 use serde_json::json;
 
@@ -55,6 +56,7 @@ impl Finding {
 
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
     let mut findings = vec![proc_is_there(), pidfd_works(), subreaper_works()];
+    findings.extend(process_control());
     match options.data.clone().or_else(default_data_folder) {
         Some(folder) => findings.extend(folder_checks(&folder)),
         None => findings.push(Finding::new(
@@ -126,6 +128,42 @@ fn subreaper_works() -> Finding {
         ),
         Err(error) => Finding::new("subreaper", Level::Bad, error.to_string()),
     }
+}
+
+/// Every level is tried; the strongest that works is the one that a server takes.
+fn process_control() -> Vec<Finding> {
+    let name = format!("doctor-{}", std::process::id());
+    let control = match Control::choose(WantedLevel::Auto, &name) {
+        Ok(control) => control,
+        Err(error) => {
+            return vec![Finding::new(
+                "process control",
+                Level::Bad,
+                error.to_string(),
+            )];
+        }
+    };
+    let controllers = control.controllers().join(", ");
+    control.leave();
+    let what = match control.level() {
+        onelane_exec::Level::Cgroup if controllers.is_empty() => {
+            "cgroup, without controllers".to_owned()
+        }
+        onelane_exec::Level::Cgroup => format!("cgroup, with {controllers}"),
+        onelane_exec::Level::Namespace => "namespace: a pid namespace for each attempt".to_owned(),
+        onelane_exec::Level::Guard => {
+            "guard: if both supervisors of a job are killed at once, it is stuck".to_owned()
+        }
+    };
+    let mut findings = vec![Finding::new("process control", Level::Good, what)];
+    findings.extend(control.refusals().iter().map(|(level, why)| {
+        Finding::new(
+            "process control",
+            Level::Note,
+            format!("{level} does not work here: {why}"),
+        )
+    }));
+    findings
 }
 
 fn folder_checks(folder: &Path) -> Vec<Finding> {
