@@ -27,6 +27,7 @@ pub struct TestServer {
     folder: tempfile::TempDir,
     with_tools_file: bool,
     flags: Vec<String>,
+    user: Option<u32>,
     child: Option<Child>,
     address: String,
     /// The client.
@@ -41,7 +42,32 @@ impl TestServer {
 
     /// Starts a server with these flags of `serve`, now and whenever it is started again.
     pub fn start_with(binary: &str, tools_file: Option<&str>, flags: &[&str]) -> Self {
+        Self::start_on(
+            tempfile::tempdir().unwrap(),
+            binary,
+            tools_file,
+            flags,
+            None,
+        )
+    }
+
+    /// Starts a server as an ordinary user, by its number; only root may.
+    pub fn start_as(binary: &str, tools_file: Option<&str>, user: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(user), Some(user)).unwrap();
+        // The build folder may be closed to others.
+        let copy = folder.path().join("onelane");
+        std::fs::copy(binary, &copy).unwrap();
+        Self::start_on(folder, copy.to_str().unwrap(), tools_file, &[], Some(user))
+    }
+
+    fn start_on(
+        folder: tempfile::TempDir,
+        binary: &str,
+        tools_file: Option<&str>,
+        flags: &[&str],
+        user: Option<u32>,
+    ) -> Self {
         if let Some(text) = tools_file {
             std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
         }
@@ -49,6 +75,7 @@ impl TestServer {
             binary: binary.into(),
             folder,
             with_tools_file: tools_file.is_some(),
+            user,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
             address: "127.0.0.1:0".to_owned(),
@@ -74,6 +101,10 @@ impl TestServer {
         command
             .current_dir(self.folder.path())
             .stdout(Stdio::piped());
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines
@@ -102,6 +133,28 @@ impl TestServer {
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(child.wait().unwrap().success());
         since.elapsed()
+    }
+
+    /// Runs another program from the next start on: an upgrade.
+    pub fn upgrade(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn ask_to_stop(&self) {
+        kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for the end of a server that was asked to stop.
+    pub fn wait_stopped(&mut self) {
+        assert!(
+            self.child
+                .take()
+                .expect("a server")
+                .wait()
+                .unwrap()
+                .success()
+        );
     }
 
     /// The server's process.

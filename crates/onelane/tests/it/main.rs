@@ -12,9 +12,13 @@ mod cancel;
 mod cli;
 mod crash;
 mod http;
+mod levels;
+mod limits;
+mod machine;
 mod one_by_one;
 mod openapi;
 mod starting_point;
+mod stopping;
 mod story;
 
 use onelane_testkit::TestServer;
