@@ -415,7 +415,7 @@ async fn tell_unkillable(shared: &Shared, id: AttemptId) {
             tracing::debug!(%error, job = %id.job, "the attempt's folder can't be watched any more");
         }
     }
-    std::future::pending().await
+    std::future::pending().await;
 }
 
 /// Never comes back: progress is a courtesy, and its errors end nothing.

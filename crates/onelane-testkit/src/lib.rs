@@ -137,7 +137,7 @@ impl TestServer {
 
     /// Runs another program from the next start on: an upgrade.
     pub fn upgrade(&mut self, binary: &Path) {
-        self.binary = binary.to_owned();
+        binary.clone_into(&mut self.binary);
     }
 
     /// SIGTERM, without waiting for the end.

@@ -254,7 +254,7 @@ impl Guard {
             None => {}
             Some(Breach::Time) => self.begin_stop(Some(StopReason::Time), self.message.grace_ms),
             Some(Breach::Output) => {
-                self.begin_stop(Some(StopReason::Output), self.message.grace_ms)
+                self.begin_stop(Some(StopReason::Output), self.message.grace_ms);
             }
             // What grows this fast gets no time to grow more.
             Some(Breach::Memory) => self.begin_stop(Some(StopReason::Memory), 0),

@@ -111,7 +111,7 @@ impl Stream {
     /// Reads once and writes it down. Dropping beats blocking: a full disk must not stop the tool by a full pipe.
     fn drain_once(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
-        let mut buffer = [0_u8; 64 * 1024];
+        let mut buffer = [0_u8; 16 * 1024];
         match pipe.read(&mut buffer) {
             Ok(0) => self.pipe = None,
             Ok(count) => self.keep(&buffer[..count]),

@@ -386,7 +386,7 @@ fn both_killed(id: AttemptId) -> String {
 
 /// The attempt ran in a container's pid namespace that isn't this server's: what runs in a container ends with it.
 fn ended_with_its_container(record: &ShimRecord) -> io::Result<bool> {
-    /// The machine's own namespace (`PROC_PID_INIT_INO` of the kernel's linux/proc_ns.h).
+    /// The machine's own namespace (`PROC_PID_INIT_INO` of the kernel's `linux/proc_ns.h`).
     const OF_THE_MACHINE: &str = "pid:[4026531836]";
     let theirs = record.shim.pid_namespace.as_str();
     if theirs == OF_THE_MACHINE || theirs == process::pid_namespace()? {

@@ -1,5 +1,5 @@
 //! A pid namespace of the attempt's own, whose first process is the guard. When the guard ends, however it ends, the
-//! kernel kills everything in the namespace before the guard itself counts as ended (pid_namespaces(7)): a dead guard
+//! kernel kills everything in the namespace before the guard itself counts as ended (`pid_namespaces(7)`): a dead guard
 //! is the proof.
 
 use std::fs;
@@ -53,7 +53,7 @@ pub(crate) fn fork_into() -> io::Result<ForkResult> {
 /// Keeps the user's number, and mounts a `/proc` that shows this namespace.
 fn settle(user: u32, group: u32) -> io::Result<()> {
     if user != 0 {
-        // Needed before the group's number may be kept (user_namespaces(7)).
+        // Needed before the group's number may be kept (`user_namespaces(7)`).
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
         fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;

@@ -144,7 +144,9 @@ async fn has_hole(file: &File) -> bool {
         return false;
     };
     let file = file.into_std().await;
-    matches!(rustix::fs::seek(&file, SeekFrom::Hole(0)), Ok(hole) if hole < length)
+    let hole = rustix::fs::seek(&file, SeekFrom::Hole(0));
+    // Both descriptors share one place in the file.
+    rustix::fs::seek(&file, SeekFrom::Start(0)).is_ok() && hole.is_ok_and(|hole| hole < length)
 }
 
 /// Reads a log, and says where something is left out.
@@ -160,29 +162,46 @@ impl Reader {
 
     /// The next bytes; nothing at the end, for now.
     async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        if let Some(skipped) = self.skip_hole().await? {
-            let line = format!("\n[onelane: {skipped} bytes are left out here]\n");
-            return Ok(Some(line.into()));
+        let begin = self.seek(SeekFrom::Data(self.at)).await?;
+        if begin > self.at {
+            return Ok(Some(self.skip_to(begin)));
         }
+        self.file.seek(io::SeekFrom::Start(begin)).await?;
         let mut chunk = vec![0; CHUNK_BYTES];
         let count = self.file.read(&mut chunk).await?;
-        self.at += count as u64;
-        chunk.truncate(count);
+        // The hole may have grown over what was just read, or over the end of it.
+        let begin = self.seek(SeekFrom::Data(self.at)).await?;
+        if begin > self.at {
+            return Ok(Some(self.skip_to(begin)));
+        }
+        let hole = self.seek(SeekFrom::Hole(self.at)).await?;
+        let count = if hole > self.at {
+            (count as u64).min(hole - self.at)
+        } else {
+            count as u64
+        };
+        self.at += count;
+        chunk.truncate(usize::try_from(count).unwrap_or(0));
         Ok((count > 0).then(|| chunk.into()))
     }
 
-    async fn skip_hole(&mut self) -> io::Result<Option<u64>> {
+    /// Where the next data or hole is; where it was asked from at the end, or where holes are not known.
+    async fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let file = self.file.try_clone().await?.into_std().await;
-        let data = match rustix::fs::seek(&file, SeekFrom::Data(self.at)) {
-            Ok(data) => data,
-            // At the end, or a file system that knows no holes.
-            Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL) => self.at,
-            Err(error) => return Err(error.into()),
-        };
-        let skipped = data - self.at;
-        self.file.seek(io::SeekFrom::Start(data)).await?;
-        self.at = data;
-        Ok((skipped > 0).then_some(skipped))
+        match (rustix::fs::seek(&file, to), to) {
+            (Ok(place), _) => Ok(place),
+            (
+                Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL),
+                SeekFrom::Data(at) | SeekFrom::Hole(at),
+            ) => Ok(at),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    fn skip_to(&mut self, begin: u64) -> Bytes {
+        let skipped = begin - self.at;
+        self.at = begin;
+        format!("\n[onelane: {skipped} bytes are left out here]\n").into()
     }
 }
 

@@ -210,11 +210,18 @@ async fn a_log_that_is_being_cut_can_be_read_and_takes_little_of_the_disk() {
     );
     assert!(text.starts_with("the head\n") && text.ends_with("the tail\n"));
     let followed = followed.text().await.unwrap();
+    let shown = || {
+        followed
+            .lines()
+            .map(|line| line.chars().take(80).collect::<String>())
+            .collect::<Vec<_>>()
+    };
     assert!(
-        followed.starts_with("the head\n")
-            && followed.ends_with("the tail\n")
-            && !followed.contains('\0')
+        followed.starts_with("the head\n") && followed.ends_with("the tail\n"),
+        "{:?}",
+        shown()
     );
+    assert!(!followed.contains('\0'), "{:?}", shown());
 }
 
 #[tokio::test]
