@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use onelane_core::{Capacity, Job, JobId};
 use onelane_exec::{
-    AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict,
+    AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
+    Verdict,
 };
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
 use onelane_tools::{Places, ToolDefinition};
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::handle::{Handle, Progress};
+use crate::held::Held;
 use crate::state::{Action, Event, State, step};
 use crate::watchers::Watchers;
 use crate::{EngineError, Surroundings};
@@ -42,6 +44,8 @@ pub struct Setup {
     pub uploads: PathBuf,
     /// This boot of the machine, to count interruptions within it.
     pub boot_id: String,
+    /// Below this nothing is taken in.
+    pub floor: DiskFloor,
 }
 
 pub(crate) struct Shared {
@@ -54,6 +58,8 @@ pub(crate) struct Shared {
     pub default_tool: Option<String>,
     pub jobs: PathBuf,
     pub uploads: PathBuf,
+    pub floor: DiskFloor,
+    pub held: Held,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     actions: mpsc::UnboundedSender<Action>,
@@ -113,6 +119,8 @@ impl Engine {
             default_tool: setup.default_tool,
             jobs: setup.jobs,
             uploads: setup.uploads,
+            floor: setup.floor,
+            held: Held::default(),
             boot_id: setup.boot_id,
             progress: Mutex::default(),
             actions: sender,
@@ -281,7 +289,10 @@ async fn commit(shared: &Shared, transition: Transition) {
     let id = transition.id;
     loop {
         match shared.store.transition(transition.clone()).await {
-            Ok(job) => return shared.feed(Event::Committed(job)),
+            Ok(job) => {
+                go_on(shared, id);
+                return shared.feed(Event::Committed(job));
+            }
             Err(StoreError::NoSuchJob(_)) => return shared.feed(Event::Gone(id)),
             Err(StoreError::Moved(_)) => {
                 tracing::error!(job = %id, "a job was moved by somebody else");
@@ -293,9 +304,7 @@ async fn commit(shared: &Shared, transition: Transition) {
                     }
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, job = %id, "a transition could not be written; trying again");
-            }
+            Err(error) => hold(shared, id, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -315,13 +324,57 @@ async fn launch(shared: &Shared, job: Job) {
                 found: Found::Over(Verdict::NeverStarted { why }),
             });
         }
-        Ok(launch) => match shared.executor.start(launch).await {
-            Ok(found) => shared.feed(Event::Found { id: job.id, found }),
-            Err(error) => {
-                tracing::error!(%error, job = %job.id, "an attempt could not be started");
-                recover(shared, id, Some(error)).await;
+        Ok(launch) => start(shared, id, launch).await,
+    }
+}
+
+/// Starts an attempt. What only the machine lacks is waited for, so that a full disk costs no job.
+async fn start(shared: &Shared, id: AttemptId, launch: Launch) {
+    let mut news = shared.watchers.subscribe(id.job);
+    loop {
+        let error = match shared.executor.start(launch.clone()).await {
+            Ok(found) => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found { id: id.job, found });
             }
-        },
+            Err(error) => error,
+        };
+        let Some(why) = error.machine_fault() else {
+            tracing::error!(%error, job = %id.job, "an attempt could not be started");
+            go_on(shared, id.job);
+            return recover(shared, id, Some(error)).await;
+        };
+        let why = format!("{why}: it starts by itself once that has passed ({error})");
+        hold(shared, id.job, &why);
+        if wishes_to_stop(shared, id.job).await {
+            go_on(shared, id.job);
+            return recover(shared, id, Some(error)).await;
+        }
+        news.mark_unchanged();
+        // A cancellation wakes it early; nothing tells when a disk has room again.
+        tokio::time::timeout(PAUSE_AFTER_ERROR, news.changed())
+            .await
+            .ok();
+    }
+}
+
+async fn wishes_to_stop(shared: &Shared, id: JobId) -> bool {
+    let job = shared.store.job(id).await;
+    matches!(job, Ok(Some(job)) if job.stop_reason.is_some())
+}
+
+/// The machine holds a job up: people see why, and the log says so once.
+fn hold(shared: &Shared, id: JobId, why: &str) {
+    if shared.held.hold(id, why) {
+        tracing::error!(job = %id, why, "a job is held up, and is tried again: {why}");
+        shared.watchers.tell(id);
+    }
+}
+
+fn go_on(shared: &Shared, id: JobId) {
+    if shared.held.release(id) {
+        tracing::info!(job = %id, "a job that was held up goes on");
+        shared.watchers.tell(id);
     }
 }
 
@@ -336,10 +389,11 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
                     found: Found::Over(Verdict::NeverStarted { why }),
                 });
             }
-            Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
-            Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
+            Ok(found) => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found { id: id.job, found });
             }
+            Err(error) => hold(shared, id.job, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }

@@ -13,12 +13,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::files::{sync_folder, write_durably};
+use crate::files::{reserve, sync_folder, write_durably};
 use crate::layout::JobPaths;
 use crate::record::{
     ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
     StopRecord, ToolUsage,
 };
+use crate::room::enough_to_start;
 use crate::{
     AttemptId, ExecError, Executor, Found, Launch, LaunchContent, LaunchFile, Running, Verdict,
 };
@@ -350,7 +351,17 @@ async fn until_gone(shim: &ProcessRecord) -> io::Result<()> {
     pidfd.readable().await.map(drop)
 }
 
+/// Room for each of an attempt's records, in bytes: reserved before it begins, so that a disk that fills up later can
+/// neither lose its end nor keep it from being stopped.
+const RECORDS: [(&str, u64); 3] = [
+    ("exit.json", shim::EXIT_BYTES),
+    ("shim.json", 4096),
+    ("stop.json", 4096),
+];
+
 fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool> {
+    let shards = paths.job.parent().and_then(Path::parent);
+    enough_to_start(shards.unwrap_or(Path::new("/")))?;
     fs::create_dir_all(paths.input())?;
     write_durably(
         &paths.job.join("job.json"),
@@ -363,21 +374,27 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     let attempts = paths.job.join("attempts");
     fs::create_dir_all(&attempts)?;
     let folder = paths.attempt(launch.id.attempt);
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        other => other?,
+    let lock = folder.join("attempt.lock");
+    if lock.exists() {
+        return Ok(false);
     }
+    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
     for name in ["work", "output"] {
-        fs::create_dir(folder.join(name))?;
+        fs::create_dir_all(folder.join(name))?;
     }
-    for name in ["progress", "attempt.lock"] {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(folder.join(name))?;
+    // Two of them repeat the command.
+    let command: usize = launch.command.iter().map(|word| 2 * word.len() + 16).sum();
+    for (name, bytes) in RECORDS {
+        reserve(&folder.join(name), bytes + command as u64)?;
     }
+    File::create(folder.join("progress"))?;
     sync_folder(&folder)?;
     sync_folder(&attempts)?;
+    File::create_new(&lock)?;
+    sync_folder(&folder).inspect_err(|_| {
+        // Nothing has begun: the next try may make it anew.
+        fs::remove_file(&lock).ok();
+    })?;
     Ok(true)
 }
 

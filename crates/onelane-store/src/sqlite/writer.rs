@@ -285,7 +285,7 @@ impl Scribe {
 
     fn commit(&self) -> Outcome<()> {
         match execute(&self.db, COMMIT) {
-            Err(fault) if fault.is_io() => abort("a commit", &fault),
+            Err(fault) if fault.is_sync() => abort("a commit", &fault),
             outcome => outcome,
         }
     }
