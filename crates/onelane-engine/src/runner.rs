@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onelane_core::{Capacity, Job, JobId};
+use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
     AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
     Verdict,
@@ -21,6 +21,9 @@ use crate::{EngineError, Surroundings};
 
 /// Milliseconds between the polite signal and the final one.
 const GRACE_MS: u64 = 10_000;
+/// What a person reads of a job whose folder is gone.
+const FOLDER_DELETED: &str =
+    "its folder was deleted while it ran, so that how it ended is not known";
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -382,7 +385,15 @@ fn go_on(shared: &Shared, id: JobId) {
 async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
     loop {
         match shared.executor.recover(id).await {
+            Ok(Found::Over(Verdict::NeverStarted { .. })) if had_started(shared, id).await => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found {
+                    id: id.job,
+                    found: Found::Over(Verdict::lost(id, FOLDER_DELETED)),
+                });
+            }
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
+                go_on(shared, id.job);
                 let why = cause.map_or(why, |error| error.to_string());
                 return shared.feed(Event::Found {
                     id: id.job,
@@ -397,6 +408,12 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
+}
+
+/// The store knows that the tool ran, so a folder that says nothing was deleted, or is a copy of an older one.
+async fn had_started(shared: &Shared, id: AttemptId) -> bool {
+    let job = shared.store.job(id.job).await;
+    matches!(job, Ok(Some(job)) if job.attempt == id.attempt && job.state.word() == StateWord::Running)
 }
 
 async fn watch(shared: &Shared, id: AttemptId) {
@@ -414,10 +431,11 @@ async fn watch(shared: &Shared, id: AttemptId) {
 async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
     loop {
         match shared.executor.watch(id).await {
-            Ok(verdict) => return verdict,
-            Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again");
+            Ok(verdict) => {
+                go_on(shared, id.job);
+                return verdict;
             }
+            Err(error) => hold(shared, id.job, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }

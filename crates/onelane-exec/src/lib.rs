@@ -97,6 +97,14 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// It is over, and how it ended is not known: no success, and no second run.
+    pub fn lost(id: AttemptId, why: &str) -> Self {
+        let record = local::lost(id, Vec::new(), why.to_owned(), "none_found");
+        Self::Exited(Box::new(record))
+    }
+}
+
 /// What an executor finds when it looks at an attempt.
 #[derive(Clone, Debug)]
 pub enum Found {

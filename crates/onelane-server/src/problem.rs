@@ -38,6 +38,7 @@ codes! {
     UnknownAttempt = "unknown_attempt", NOT_FOUND, "The job has no such attempt";
     UnknownFile = "unknown_file", NOT_FOUND, "The results have no such file";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method does not go with this path";
+    FilesGone = "files_gone", GONE, "The job's files are not there any more";
     AmbiguousId = "ambiguous_id", CONFLICT, "Several jobs' ids end like this";
     JobAlive = "job_alive", CONFLICT, "The job has not ended";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
