@@ -44,6 +44,9 @@ pub enum EngineError {
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
+    /// The database is damaged; the text is for the log.
+    #[error("{0}")]
+    Damaged(String),
     /// Something else; the text is for the log.
     #[error("{0}")]
     Broken(String),
@@ -56,6 +59,7 @@ impl From<StoreError> for EngineError {
             StoreError::NoSuchJob(id) => Self::NoSuchJob(id),
             StoreError::Alive(id) => Self::Alive(id),
             StoreError::Full => Self::DiskFull(FULL.to_owned()),
+            StoreError::Damaged { .. } => Self::Damaged(error.to_string()),
             StoreError::Unwritable(_) => Self::Unwritable(error.to_string()),
             other => Self::Broken(other.to_string()),
         }

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
 
 mod files;
+pub mod inspect;
 mod layout;
 pub mod local;
 mod record;
 mod room;
 
 pub use files::{sync_folder, write_durably};
-pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
+pub use layout::{DataFolder, DataFolderError, JobPaths, instance_of, is_on_network};
 pub use local::{LocalExecutor, shim_main};
 pub use record::{
     ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,

@@ -195,7 +195,7 @@ impl From<EngineError> for ApiError {
                 ),
                 "30",
             ),
-            EngineError::Broken(cause) => Self::internal(cause),
+            EngineError::Damaged(cause) | EngineError::Broken(cause) => Self::internal(cause),
         }
     }
 }

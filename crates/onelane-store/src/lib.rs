@@ -44,6 +44,14 @@ pub enum StoreError {
         /// What is wrong and what to do.
         why: String,
     },
+    /// The database is damaged.
+    #[error("`{path}` is damaged: {why}")]
+    Damaged {
+        /// The file; empty when it was found while the store was at work.
+        path: PathBuf,
+        /// What `SQLite` says.
+        why: String,
+    },
     /// Anything else; the cause is for the log.
     #[error("the store failed: {0}")]
     Broken(String),

@@ -9,6 +9,7 @@ use onelane_core::{Capacity, Timestamp};
 use onelane_engine::{DiskFloor, Engine, Handle, Setup, Surroundings};
 use onelane_exec::{DataFolder, LocalExecutor};
 use onelane_server::ServerConfig;
+use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
 use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
 use tokio::net::TcpListener;
@@ -125,7 +126,7 @@ async fn stop_signal() {
 }
 
 async fn start_engine(resolved: Resolved, data: &DataFolder) -> anyhow::Result<Engine> {
-    let store = SqliteStore::open(&data.database())?;
+    let store = open_store(data)?;
     let executor = LocalExecutor::new(data.jobs(), &data.uploads(), data.instance());
     let setup = Setup {
         store: Arc::new(store),
@@ -146,6 +147,49 @@ async fn start_engine(resolved: Resolved, data: &DataFolder) -> anyhow::Result<E
         ),
     };
     Ok(Engine::start(setup).await?)
+}
+
+/// Never begins anew beside jobs that a database has known.
+fn open_store(data: &DataFolder) -> anyhow::Result<SqliteStore> {
+    let path = data.database();
+    let is_there = std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+    if !is_there
+        && onelane_exec::inspect::job_folders(data.jobs())?
+            .next()
+            .is_some()
+    {
+        let why = format!(
+            "it is missing or empty, though jobs are in `{}`\nhint: bring a backup back with `onelane restore FILE`, or \
+             move the jobs away to begin anew",
+            data.jobs().display()
+        );
+        return Err(StoreError::Unusable { path, why }.into());
+    }
+    match SqliteStore::open(&path) {
+        Err(StoreError::Damaged { path, why }) => {
+            let why = format!(
+                "{why}; nothing was changed\nhint: `onelane check` says more; `onelane restore FILE` brings a backup back \
+                 and keeps this file aside"
+            );
+            Err(StoreError::Damaged { path, why }.into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The data folder, and the jobs' if it is another, as [`serve`] would take them.
+pub(crate) fn folders(
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
+    let options = ServeOptions {
+        config,
+        data,
+        listen: None,
+        library: None,
+    };
+    let resolved = resolve(&options)?;
+    Ok((resolved.data, resolved.jobs))
 }
 
 fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {

@@ -13,7 +13,7 @@ use crate::record::{
 };
 
 /// A record of an attempt's folder.
-pub(super) enum Record<T> {
+pub(crate) enum Record<T> {
     Missing,
     /// It is there and says nothing that can be trusted; why, for a person.
     Damaged(String),
@@ -21,7 +21,7 @@ pub(super) enum Record<T> {
 }
 
 /// A record that names what it belongs to.
-pub(super) trait Names {
+pub(crate) trait Names {
     fn attempt(&self) -> AttemptId;
     fn protocol(&self) -> u32;
 }
@@ -53,7 +53,7 @@ impl Names for ShimRecord {
 }
 
 /// Reads a record of this attempt. An error of the machine, such as too many open files, says nothing of the record.
-pub(super) fn read<T: DeserializeOwned + Names>(
+pub(crate) fn read<T: DeserializeOwned + Names>(
     path: &Path,
     id: AttemptId,
 ) -> io::Result<Record<T>> {

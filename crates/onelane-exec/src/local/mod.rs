@@ -32,8 +32,7 @@ mod progress;
 mod shim;
 mod tree;
 
-use damage::Record;
-pub(crate) use damage::lost;
+pub(crate) use damage::{Record, lost, read};
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -435,6 +434,12 @@ const RECORDS: [(&str, u64); 3] = [
 ];
 
 fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool> {
+    let folder = paths.attempt(launch.id.attempt);
+    let lock = folder.join("attempt.lock");
+    if lock.exists() {
+        // It has begun before, by the word of its folder, which counts more than that of an older store.
+        return Ok(false);
+    }
     let shards = paths.job.parent().and_then(Path::parent);
     enough_to_start(shards.unwrap_or(Path::new("/")))?;
     fs::create_dir_all(paths.input())?;
@@ -448,11 +453,6 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     forget_uploads(&launch.files, uploads);
     let attempts = paths.job.join("attempts");
     fs::create_dir_all(&attempts)?;
-    let folder = paths.attempt(launch.id.attempt);
-    let lock = folder.join("attempt.lock");
-    if lock.exists() {
-        return Ok(false);
-    }
     // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
     for name in ["work", "output"] {
         fs::create_dir_all(folder.join(name))?;
@@ -516,7 +516,7 @@ fn open_lock(folder: &Path) -> io::Result<File> {
         .open(folder.join("attempt.lock"))
 }
 
-fn try_lock(folder: &Path) -> io::Result<Option<File>> {
+pub(crate) fn try_lock(folder: &Path) -> io::Result<Option<File>> {
     let lock = open_lock(folder)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(lock)),

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use rusqlite::ffi;
 
 use crate::StoreError;
@@ -39,6 +41,14 @@ impl Fault {
         )
     }
 
+    /// The file is not what a database is.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        )
+    }
+
     /// A write was refused, and nothing says that an earlier one is lost.
     fn is_unwritable(&self) -> bool {
         let Self::Sqlite(error) = self else {
@@ -55,6 +65,7 @@ impl Fault {
         }
         match self {
             Self::Told(error) => StoreError::Broken(error.to_string()),
+            Self::Sqlite(error) if self.is_damage() => damaged(Path::new(""), error),
             Self::Sqlite(error) if self.is_unwritable() => {
                 StoreError::Unwritable(error.to_string())
             }
@@ -94,6 +105,14 @@ impl From<Fault> for StoreError {
             Fault::Told(error) => error,
             other @ Fault::Sqlite(_) => other.for_all(),
         }
+    }
+}
+
+/// A database that can't be trusted, and what `SQLite` says of it.
+pub(super) fn damaged(path: &Path, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged {
+        path: path.to_owned(),
+        why: why.to_string(),
     }
 }
 

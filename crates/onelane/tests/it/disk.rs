@@ -62,7 +62,7 @@ async fn upload(server: &TestServer, residues: usize) -> reqwest::Result<reqwest
     request.timeout(LONG).send().await
 }
 
-async fn exists(path: &Path) {
+pub(crate) async fn exists(path: &Path) {
     let waited = tokio::time::timeout(LONG, async {
         while !path.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;

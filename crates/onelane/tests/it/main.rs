@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod cancel;
+mod check;
 mod cli;
 mod crash;
 mod disk;
