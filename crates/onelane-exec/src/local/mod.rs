@@ -440,9 +440,23 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         // It has begun before, by the word of its folder, which counts more than that of an older store.
         return Ok(false);
     }
-    let shards = paths.job.parent().and_then(Path::parent);
-    enough_to_start(shards.unwrap_or(Path::new("/")))?;
-    fs::create_dir_all(paths.input())?;
+    let Some((shard, jobs)) = paths
+        .job
+        .parent()
+        .and_then(|shard| Some((shard, shard.parent()?)))
+    else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    enough_to_start(jobs)?;
+    let attempts = paths.job.join("attempts");
+    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
+    for folder in [&paths.input(), &folder.join("work"), &folder.join("output")] {
+        fs::create_dir_all(folder)?;
+    }
+    // Before anything is moved here, and before anything begins: whole only with all folders above it.
+    for folder in [&*attempts, &paths.job, shard, jobs] {
+        sync_folder(folder)?;
+    }
     write_durably(
         &paths.job.join("job.json"),
         &serde_json::to_vec_pretty(&launch.story)?,
@@ -451,20 +465,12 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         bring(file, uploads, &paths.input())?;
     }
     forget_uploads(&launch.files, uploads);
-    let attempts = paths.job.join("attempts");
-    fs::create_dir_all(&attempts)?;
-    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
-    for name in ["work", "output"] {
-        fs::create_dir_all(folder.join(name))?;
-    }
     // Two of them repeat the command.
     let command: usize = launch.command.iter().map(|word| 2 * word.len() + 16).sum();
     for (name, bytes) in RECORDS {
         reserve(&folder.join(name), bytes + command as u64)?;
     }
     File::create(folder.join("progress"))?;
-    sync_folder(&folder)?;
-    sync_folder(&attempts)?;
     make_lock(&lock)
         .and_then(|()| sync_folder(&folder))
         .inspect_err(|_| {
