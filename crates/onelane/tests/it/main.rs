@@ -13,11 +13,13 @@ mod check;
 mod cli;
 mod crash;
 mod disk;
+mod durability;
 mod http;
 mod one_by_one;
 mod openapi;
 mod starting_point;
 mod story;
+mod trace;
 
 use onelane_testkit::TestServer;
 
