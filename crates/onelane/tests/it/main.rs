@@ -17,6 +17,7 @@ mod durability;
 mod http;
 mod one_by_one;
 mod openapi;
+mod power_cut;
 mod starting_point;
 mod story;
 mod trace;

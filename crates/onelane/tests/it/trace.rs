@@ -39,7 +39,8 @@ impl Call {
 
     /// The whole numbers among the arguments behind the last string.
     pub(crate) fn numbers(&self) -> Vec<u64> {
-        let arguments = self.rest.split(") = ").next().unwrap_or_default();
+        let arguments = self.rest.rsplit_once(" = ").map_or("", |(text, _)| text);
+        let arguments = arguments.trim_end().trim_end_matches(')');
         let parts = arguments.split(',').skip(1);
         parts.filter_map(|part| part.trim().parse().ok()).collect()
     }
@@ -135,8 +136,7 @@ fn call(text: &str, begun: usize, done: usize) -> Option<Call> {
 /// Takes the strings, each between quotes or angle brackets and all in hexadecimal, out of a call's text.
 fn decode(text: &str) -> (Vec<Vec<u8>>, String) {
     let (mut strings, mut rest) = (Vec::new(), String::new());
-    let mut parts = text.split(['"', '<', '>']).peekable();
-    while let Some(part) = parts.next() {
+    for part in text.split(['"', '<', '>']) {
         if let Some(hex) = part.strip_prefix("\\x") {
             let digits = hex.split("\\x");
             strings.push(
