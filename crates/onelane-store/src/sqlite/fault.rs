@@ -127,3 +127,27 @@ pub(super) fn abort(what: &str, fault: &Fault) -> ! {
     tracing::error!(fault = ?fault, "{what} failed with an I/O error: ending at once, since written data may be lost");
     std::process::abort()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(code: i32) -> Fault {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
+    }
+
+    /// A full disk is found by a write, and told; a failed sync, whatever its cause, ends the process.
+    #[test]
+    fn a_full_disk_a_refused_write_and_a_failed_sync_are_told_apart() {
+        let full = fault(ffi::SQLITE_FULL);
+        assert!(full.is_full() && !full.is_sync());
+        assert!(matches!(full.for_all(), StoreError::Full));
+        let write = fault(ffi::SQLITE_IOERR_WRITE);
+        assert!(write.is_io() && !write.is_sync() && !write.is_full());
+        assert!(matches!(write.for_all(), StoreError::Unwritable(_)));
+        let sync = fault(ffi::SQLITE_IOERR_FSYNC);
+        assert!(sync.is_sync() && !sync.is_full());
+        let damage = fault(ffi::SQLITE_CORRUPT);
+        assert!(matches!(damage.for_all(), StoreError::Damaged { .. }));
+    }
+}

@@ -638,6 +638,23 @@ mod tests {
         );
     }
 
+    /// A connection that may only query stands in for a disk that became read-only: `SQLite` answers both with one code.
+    #[tokio::test]
+    async fn a_disk_that_takes_no_writes_is_told_and_the_writer_lives_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let writer = Writer::start(migrations::open(&path).unwrap(), &path).unwrap();
+        let only_query = |desk: &mut Desk<'_>| {
+            desk.db.pragma_update(None, "query_only", true)?;
+            Ok(((), None))
+        };
+        writer.call(0, only_query).await.unwrap();
+        for _ in 0..2 {
+            let refused = writer.call(0, set("one", 1)).await;
+            assert!(matches!(refused, Err(StoreError::Unwritable(_))));
+        }
+    }
+
     /// With the thread not started yet, all that waits is one group.
     #[test]
     fn what_waits_becomes_one_group_and_a_bad_row_in_it_fails_alone() {

@@ -268,3 +268,34 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_documentation_explains_each_kind_and_no_other() {
+        let source = include_str!("check.rs");
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let named = |call: &str| -> BTreeSet<&str> {
+            let calls = code.split(call).skip(1);
+            calls
+                .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+                .collect()
+        };
+        let (bad, notes) = (named("bad("), named("note("));
+        let page = include_str!("../../../../docs/disk.md");
+        let rows = page.split("## `onelane check`").nth(1).unwrap_or_default();
+        let rows = rows.split("## Backup").next().unwrap_or_default().lines();
+        let firsts = rows.filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let (lesser, graver): (Vec<_>, Vec<_>) =
+            firsts.partition(|(_, rest)| rest.starts_with(" (note)"));
+        let kinds = |rows: Vec<(&'static str, &str)>| {
+            rows.into_iter()
+                .map(|(kind, _)| kind)
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(kinds(graver), bad);
+        assert_eq!(kinds(lesser), notes);
+    }
+}

@@ -15,6 +15,7 @@ mod crash;
 mod disk;
 mod durability;
 mod http;
+mod old_data;
 mod one_by_one;
 mod openapi;
 mod power_cut;

@@ -525,7 +525,7 @@ async fn from_every_legal_state_after_a_power_cut_recovery_keeps_the_promises() 
     assert!(length > 60, "{length} operations");
     for cut in 0..=length {
         for seed in 0..SEEDS {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = in_memory();
             let data = folder.path().join("data");
             build(
                 &after_cut(&run.tape, cut, seed),
@@ -571,7 +571,7 @@ async fn a_replay_without_a_sync_loses_something(run: &Run, this_boot: &str) {
             .position(|op| matches!(op, Op::Succeeded))
             .unwrap()
             + 1;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = in_memory();
         let data = folder.path().join("data");
         build(&after_cut(&tape, cut, 0), ROOT, &data, this_boot);
         let verdict = recover(&data, &run.good).await;
