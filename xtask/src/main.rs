@@ -10,11 +10,12 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// Debian packages that the tests use: the program that shows that it is there, and the package.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("ssearch36", "fasta3"),
     ("blastp", "ncbi-blast+"),
     ("chromium", "chromium"),
     ("curl", "curl"),
+    ("strace", "strace"),
 ];
 
 /// Python packages for the tests' clients, pinned.

@@ -130,6 +130,27 @@ impl DataFolder {
         })
     }
 
+    /// Takes the folder, and gives it this id where it has none of its own yet: it is made anew from a backup.
+    ///
+    /// # Errors
+    /// As [`DataFolder::open`].
+    pub fn open_as(
+        root: &Path,
+        jobs: Option<&Path>,
+        instance: &str,
+    ) -> Result<Self, DataFolderError> {
+        let at = |source| DataFolderError::Io {
+            path: root.to_owned(),
+            source,
+        };
+        if instance_of(root).map_err(at)?.is_none() {
+            fs::create_dir_all(root)
+                .and_then(|()| write_instance(root, instance))
+                .map_err(at)?;
+        }
+        Self::open(root, jobs)
+    }
+
     /// The folder itself, absolute.
     pub fn root(&self) -> &Path {
         &self.root
@@ -196,17 +217,27 @@ fn take_server_lock(root: &Path) -> Result<File, DataFolderError> {
     Ok(file)
 }
 
-fn instance_id(root: &Path) -> io::Result<String> {
-    let path = root.join("instance.json");
-    match fs::read(&path) {
-        Ok(bytes) => Ok(serde_json::from_slice::<Instance>(&bytes)?.id),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = random_hex()?;
-            write_durably(&path, &serde_json::to_vec(&Instance { id: id.clone() })?)?;
-            Ok(id)
-        }
+/// A data folder's own id, if it has one yet.
+pub fn instance_of(root: &Path) -> io::Result<Option<String>> {
+    match fs::read(root.join("instance.json")) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice::<Instance>(&bytes)?.id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn instance_id(root: &Path) -> io::Result<String> {
+    if let Some(id) = instance_of(root)? {
+        return Ok(id);
+    }
+    let id = random_hex()?;
+    write_instance(root, &id)?;
+    Ok(id)
+}
+
+fn write_instance(root: &Path, id: &str) -> io::Result<()> {
+    let instance = Instance { id: id.to_owned() };
+    write_durably(&root.join("instance.json"), &serde_json::to_vec(&instance)?)
 }
 
 fn random_hex() -> io::Result<String> {

@@ -33,12 +33,23 @@ pub enum StoreError {
     /// The disk is full: nothing was written.
     #[error("the disk is full")]
     Full,
+    /// The disk takes no writes, for example because it was made read-only: nothing was written.
+    #[error("the disk of the store can't be written: {0}")]
+    Unwritable(String),
     /// The database comes from a newer Onelane, or is no Onelane database.
     #[error("`{path}` can't be used: {why}")]
     Unusable {
         /// The file.
         path: PathBuf,
         /// What is wrong and what to do.
+        why: String,
+    },
+    /// The database is damaged.
+    #[error("`{path}` is damaged: {why}")]
+    Damaged {
+        /// The file; empty when it was found while the store was at work.
+        path: PathBuf,
+        /// What `SQLite` says.
         why: String,
     },
     /// Anything else; the cause is for the log.

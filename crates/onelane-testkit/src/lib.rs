@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::missing_panics_doc,
+    clippy::print_stderr,
     reason = "a fixture fails by panicking"
 )]
 
@@ -42,37 +43,39 @@ impl TestServer {
 
     /// Starts a server with these flags of `serve`, now and whenever it is started again.
     pub fn start_with(binary: &str, tools_file: Option<&str>, flags: &[&str]) -> Self {
-        Self::start_on(
-            tempfile::tempdir().unwrap(),
-            binary,
-            tools_file,
-            flags,
-            None,
-        )
+        Self::begin(binary.into(), tools_file, flags, None, |_| ())
     }
 
     /// Starts a server as an ordinary user, by its number; only root may.
     pub fn start_as(binary: &str, tools_file: Option<&str>, user: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(folder.path(), Some(user), Some(user)).unwrap();
-        // The build folder may be closed to others.
-        let copy = folder.path().join("onelane");
-        std::fs::copy(binary, &copy).unwrap();
-        Self::start_on(folder, copy.to_str().unwrap(), tools_file, &[], Some(user))
+        let prepare = |folder: &Path| {
+            std::os::unix::fs::chown(folder, Some(user), Some(user)).unwrap();
+            // The build folder may be closed to others.
+            std::fs::copy(binary, folder.join("onelane")).unwrap();
+        };
+        Self::begin("onelane".into(), tools_file, &[], Some(user), prepare)
     }
 
-    fn start_on(
-        folder: tempfile::TempDir,
-        binary: &str,
+    /// Starts a server after `prepare` was given the folder that will hold the data folder `data` and the tools file.
+    pub fn start_on(binary: &str, tools_file: Option<&str>, prepare: impl FnOnce(&Path)) -> Self {
+        Self::begin(binary.into(), tools_file, &[], None, prepare)
+    }
+
+    fn begin(
+        binary: PathBuf,
         tools_file: Option<&str>,
         flags: &[&str],
         user: Option<u32>,
+        prepare: impl FnOnce(&Path),
     ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         if let Some(text) = tools_file {
             std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
         }
+        prepare(folder.path());
         let mut server = Self {
-            binary: binary.into(),
+            // Relative to the folder, where `prepare` has put a copy there.
+            binary: folder.path().join(binary),
             folder,
             with_tools_file: tools_file.is_some(),
             user,
@@ -260,6 +263,67 @@ impl TestServer {
             &std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
         )
         .unwrap()
+    }
+}
+
+/// A small file system of its own in memory, mounted on a folder; only root can make one.
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of so many bytes. Nothing (and a loud line) where mounting is not allowed.
+    pub fn mount(folder: &Path, bytes: u64) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let options = format!("size={bytes}");
+        let disk = Self {
+            folder: folder.to_owned(),
+        };
+        if disk.run(&["-t", "tmpfs", "-o", &options, "tmpfs"]) {
+            return Some(disk);
+        }
+        std::mem::forget(disk);
+        eprintln!("SKIPPED: no small file system can be mounted here (that needs root)");
+        None
+    }
+
+    /// `mount -o remount,…`; false while a file is open for writing.
+    pub fn remount(&self, option: &str) -> bool {
+        self.run(&["-o", &format!("remount,{option}")])
+    }
+
+    fn run(&self, arguments: &[&str]) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(arguments).arg(&self.folder);
+        mount.stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success())
+    }
+
+    /// Fills all that is free but about so many bytes, with one file; gives its path.
+    pub fn fill_but(&self, bytes: u64) -> PathBuf {
+        let path = self.folder.join("ballast");
+        let free = self.free();
+        let file = std::fs::File::create(&path).unwrap();
+        let ballast = free.saturating_sub(bytes);
+        nix::fcntl::posix_fallocate(&file, 0, ballast.cast_signed()).unwrap();
+        path
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.folder).unwrap();
+        found.blocks_available() * found.fragment_size()
+    }
+}
+
+impl Drop for SmallDisk {
+    /// Detached, since what a failed test left running may still be in it.
+    fn drop(&mut self) {
+        Command::new("umount")
+            .arg("-l")
+            .arg(&self.folder)
+            .status()
+            .ok();
     }
 }
 

@@ -39,6 +39,8 @@ pub struct ServerSection {
     pub hosts: Vec<String>,
     /// How process trees are held together: a word that the executor reads.
     pub process_control: Option<String>,
+    /// Bytes that must be free for submissions to be taken in; 0 turns that off.
+    pub disk_floor_bytes: Option<u64>,
 }
 
 /// `[machine]`: what jobs may use. What isn't said is all there is.
@@ -96,6 +98,7 @@ struct RawServer {
     default_tool: Option<Spanned<String>>,
     hosts: Vec<String>,
     process_control: Option<RawControl>,
+    disk_floor: Option<Bytes>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +170,7 @@ impl<'i> Reader<'i> {
             default_tool: raw.default_tool.map(Spanned::into_inner),
             hosts: raw.hosts,
             process_control: raw.process_control.map(|control| control.word().to_owned()),
+            disk_floor_bytes: raw.disk_floor.map(|bytes| bytes.0),
         }
     }
 

@@ -17,11 +17,12 @@ pub(crate) enum Exit {
     CheckFailed = 7,
     ServerTrouble = 8,
     LocalTrouble = 9,
+    BadStore = 10,
     Interrupted = 130,
 }
 
 /// Each code and its meaning, in the order of the codes.
-pub(crate) const TABLE: [(Exit, &str); 11] = [
+pub(crate) const TABLE: [(Exit, &str); 12] = [
     (Exit::Done, "done; a job that was waited for succeeded"),
     (Exit::JobFailed, "the job failed"),
     (Exit::Usage, "the command line is wrong"),
@@ -32,7 +33,10 @@ pub(crate) const TABLE: [(Exit, &str); 11] = [
     (Exit::NoSuchJob, "no such job, tool or file"),
     (Exit::NoServer, "no Onelane server answers there"),
     (Exit::JobCancelled, "the job was cancelled"),
-    (Exit::CheckFailed, "a check of `doctor` or `demo` failed"),
+    (
+        Exit::CheckFailed,
+        "`check`, `doctor` or `demo` found something wrong",
+    ),
     (
         Exit::ServerTrouble,
         "the server can't do it now: queue or disk full, stopping, or a fault of its own",
@@ -40,6 +44,10 @@ pub(crate) const TABLE: [(Exit, &str); 11] = [
     (
         Exit::LocalTrouble,
         "something failed on this side: a file could not be read or written",
+    ),
+    (
+        Exit::BadStore,
+        "the database is damaged, missing though jobs are there, or of a newer release; nothing was changed",
     ),
     (
         Exit::Interrupted,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use onelane_core::{Capacity, Timestamp};
-use onelane_engine::{Engine, Handle, Setup, Surroundings};
+use onelane_engine::{DiskFloor, Engine, Handle, Setup, Surroundings};
 use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
 use onelane_server::ServerConfig;
+use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
 use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
 use tokio::net::TcpListener;
@@ -151,7 +152,7 @@ async fn start_engine(
     data: &DataFolder,
     control: Control,
 ) -> anyhow::Result<Engine> {
-    let store = SqliteStore::open(&data.database())?;
+    let store = open_store(data)?;
     let executor = LocalExecutor::new(data.jobs(), &data.uploads(), data.instance(), control);
     let setup = Setup {
         store: Arc::new(store),
@@ -166,8 +167,55 @@ async fn start_engine(
             .context("can't read the boot id")?
             .trim()
             .to_owned(),
+        floor: DiskFloor::new(
+            vec![data.root().to_owned(), data.jobs().to_owned()],
+            resolved.file.server.disk_floor_bytes,
+        ),
     };
     Ok(Engine::start(setup).await?)
+}
+
+/// Never begins anew beside jobs that a database has known.
+fn open_store(data: &DataFolder) -> anyhow::Result<SqliteStore> {
+    let path = data.database();
+    let is_there = std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+    if !is_there
+        && onelane_exec::inspect::job_folders(data.jobs())?
+            .next()
+            .is_some()
+    {
+        let why = format!(
+            "it is missing or empty, though jobs are in `{}`\nhint: bring a backup back with `onelane restore FILE`, or \
+             move the jobs away to begin anew",
+            data.jobs().display()
+        );
+        return Err(StoreError::Unusable { path, why }.into());
+    }
+    match SqliteStore::open(&path) {
+        Err(StoreError::Damaged { path, why }) => {
+            let why = format!(
+                "{why}; nothing was changed\nhint: `onelane check` says more; `onelane restore FILE` brings a backup back \
+                 and keeps this file aside"
+            );
+            Err(StoreError::Damaged { path, why }.into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The data folder, and the jobs' if it is another, as [`serve`] would take them.
+pub(crate) fn folders(
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
+    let options = ServeOptions {
+        config,
+        data,
+        listen: None,
+        library: None,
+    };
+    let resolved = resolve(&options)?;
+    Ok((resolved.data, resolved.jobs))
 }
 
 fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {

@@ -1,7 +1,7 @@
 //! This machine: each attempt under its own shim and guard.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::files::{sync_folder, write_durably};
+use crate::files::{reserve, sync_folder, write_durably};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
     ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
     StopRecord, ToolUsage, group_name,
 };
+use crate::room::enough_to_start;
 use crate::{
     AttemptId, ExecError, Executor, Found, Launch, LaunchContent, LaunchFile, Running, Verdict,
 };
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) mod cgroup;
 mod channel;
 mod control;
+mod damage;
 mod guard;
 mod limits;
 mod logs;
@@ -37,6 +39,7 @@ mod shim;
 mod tree;
 
 pub use control::Control;
+pub(crate) use damage::{Record, lost, read};
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -180,6 +183,13 @@ impl Executor for LocalExecutor {
 
     async fn recover(&self, id: AttemptId) -> Result<Found, ExecError> {
         if !self.folder(id).join("attempt.lock").exists() {
+            if let Some(shim) = damage::holders(&self.folder(id)).into_iter().next() {
+                return Ok(Found::Running(running_of(
+                    &self.folder(id),
+                    shim,
+                    Level::default(),
+                )));
+            }
             return Ok(Found::Over(Verdict::NeverStarted {
                 why: "its folder was never made".to_owned(),
             }));
@@ -191,7 +201,11 @@ impl Executor for LocalExecutor {
         .await?;
         match (lock, self.living_shim(id)) {
             (Some(lock), _) => self.conclude(id, lock).await.map(Found::Over),
-            (None, Some(record)) => Ok(Found::Running(running_of(&self.folder(id), record))),
+            (None, Some(record)) => Ok(Found::Running(running_of(
+                &self.folder(id),
+                record.shim,
+                record.level,
+            ))),
             // Held, but not yet written down: the shim is in its first milliseconds, or belongs to another folder.
             (None, None) => self.wait_for_record(id).await,
         }
@@ -203,6 +217,9 @@ impl Executor for LocalExecutor {
             until_gone(&record.shim)
                 .await
                 .map_err(|error| ExecError::new("watch the shim", error))?;
+        }
+        if !folder.join("attempt.lock").exists() {
+            return self.watch_deleted(id).await;
         }
         // The kernel wakes us when the last of the pair lets go.
         let lock = blocking("wait for the attempt's lock", move || wait_lock(&folder)).await?;
@@ -261,16 +278,23 @@ impl LocalExecutor {
 
     fn conclude_now(&self, id: AttemptId, _held: &File) -> io::Result<Verdict> {
         let folder = self.folder(id);
-        if let Some(record) = read_json::<ExitRecord>(&folder.join("exit.json")) {
-            return Ok(Verdict::Exited(Box::new(record)));
+        match damage::read::<ExitRecord>(&folder.join("exit.json"), id)? {
+            Record::Whole(record) => return Ok(Verdict::Exited(Box::new(record))),
+            // It is written after the tree's death, so the attempt is over; but nothing says that it was a success.
+            Record::Damaged(why) => return Ok(unreadable_exit(id, &why)),
+            Record::Missing => {}
         }
-        let Some(record) = read_json::<ShimRecord>(&folder.join("shim.json")) else {
-            // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
-            let why = "its shim ended before it started the tool";
-            write_interrupted(&folder, id, None, why, "never_started")?;
-            return Ok(Verdict::NeverStarted {
-                why: why.to_owned(),
-            });
+        let record = match damage::read::<ShimRecord>(&folder.join("shim.json"), id)? {
+            Record::Whole(record) => record,
+            Record::Damaged(why) => return without_shim_record(&folder, id, &why),
+            Record::Missing => {
+                // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
+                let why = "its shim ended before it started the tool";
+                write_interrupted(&folder, id, None, why, "never_started")?;
+                return Ok(Verdict::NeverStarted {
+                    why: why.to_owned(),
+                });
+            }
         };
         match self.prove_dead(id, &record)? {
             Ok((why, proof)) => {
@@ -331,6 +355,29 @@ impl LocalExecutor {
         ))
     }
 
+    /// A living supervisor whose `shim.json` can't be read.
+    fn unrecorded_shim(&self, id: AttemptId) -> Option<ProcessRecord> {
+        let folder = self.folder(id);
+        match damage::read::<ShimRecord>(&folder.join("shim.json"), id) {
+            Ok(Record::Damaged(_)) => damage::holders(&folder).into_iter().next(),
+            _ => None,
+        }
+    }
+
+    /// The folder was deleted under the attempt. Its supervisors keep the lock open all the same: when they are gone it
+    /// is over, and nobody knows how.
+    async fn watch_deleted(&self, id: AttemptId) -> Result<Verdict, ExecError> {
+        let folder = self.folder(id);
+        while let Some(holder) = damage::holders(&folder).first() {
+            until_gone(holder)
+                .await
+                .map_err(|error| ExecError::new("watch the shim", error))?;
+        }
+        let why = "its folder was deleted while it ran, so that how it ended is not known";
+        let exit = lost(id, Vec::new(), why.to_owned(), "supervisors_gone");
+        Ok(Verdict::Exited(Box::new(exit)))
+    }
+
     async fn wait_for_record(&self, id: AttemptId) -> Result<Found, ExecError> {
         let folder = self.folder(id);
         let appeared = progress::file_appears(&folder, "shim.json");
@@ -338,8 +385,11 @@ impl LocalExecutor {
             seen = appeared => {
                 seen.map_err(|error| ExecError::new("watch the attempt's folder", error))?;
                 match self.living_shim(id) {
-                    Some(record) => Ok(Found::Running(running_of(&folder, record))),
-                    None => Ok(Found::Over(Verdict::Stuck { why: foreign(&folder) })),
+                    Some(record) => Ok(Found::Running(running_of(&folder, record.shim, record.level))),
+                    None => match self.unrecorded_shim(id) {
+                        Some(shim) => Ok(Found::Running(running_of(&folder, shim, Level::default()))),
+                        None => Ok(Found::Over(Verdict::Stuck { why: foreign(&folder) })),
+                    },
                 }
             }
             verdict = self.watch(id) => verdict.map(Found::Over),
@@ -348,10 +398,17 @@ impl LocalExecutor {
 
     fn stop_now(&self, id: AttemptId, reason: StopReason, grace_ms: u64) -> io::Result<()> {
         let folder = self.folder(id);
-        if !folder.join("attempt.lock").exists() || folder.join("exit.json").exists() {
+        if !folder.join("attempt.lock").exists() {
+            // Deleted under it: without `stop.json` its shim takes the signal for the machine's end, and ends the tree.
+            return damage::holders(&folder)
+                .iter()
+                .try_for_each(signal_verified);
+        }
+        if folder.join("exit.json").exists() {
             return Ok(());
         }
-        if !folder.join("stop.json").exists() {
+        // A damaged one says nothing to the shim.
+        if read_json::<StopRecord>(&folder.join("stop.json")).is_none() {
             let stop = StopRecord {
                 reason,
                 at: process::now(),
@@ -362,10 +419,15 @@ impl LocalExecutor {
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
         }
-        let Some(record) = self.living_shim(id) else {
-            return Ok(());
-        };
-        signal_verified(&record.shim)
+        if let Some(record) = self.living_shim(id) {
+            return signal_verified(&record.shim);
+        }
+        if self.unrecorded_shim(id).is_some() {
+            return damage::holders(&folder)
+                .iter()
+                .try_for_each(signal_verified);
+        }
+        Ok(())
     }
 }
 
@@ -394,6 +456,27 @@ fn ended_with_its_container(record: &ShimRecord) -> io::Result<bool> {
     }
     // Where its processes can be seen, it has not ended.
     Ok(!process::any_in_namespace(theirs))
+}
+
+fn unreadable_exit(id: AttemptId, why: &str) -> Verdict {
+    let why =
+        format!("its record `exit.json` is damaged ({why}), so that how it ended is not known");
+    Verdict::Exited(Box::new(lost(id, Vec::new(), why, "exit_record")))
+}
+
+/// A tool may have been started, and the record of its supervisors, which would tell, can't be read.
+fn without_shim_record(folder: &Path, id: AttemptId, why: &str) -> io::Result<Verdict> {
+    if damage::made_in_another_boot(folder)? {
+        let restarted = "the machine was restarted";
+        let exit = write_interrupted(folder, id, None, restarted, "other_boot")?;
+        return Ok(Verdict::Exited(Box::new(exit)));
+    }
+    Ok(Verdict::Stuck {
+        why: format!(
+            "its record `shim.json` is damaged ({why}) and it has no `exit.json`, so that nothing proves its processes \
+             gone; it counts as running until the machine is restarted"
+        ),
+    })
 }
 
 fn foreign(folder: &Path) -> String {
@@ -434,8 +517,38 @@ async fn until_gone(shim: &ProcessRecord) -> io::Result<()> {
     pidfd.readable().await.map(drop)
 }
 
+/// Room for each of an attempt's records, in bytes: reserved before it begins, so that a disk that fills up later can
+/// neither lose its end nor keep it from being stopped.
+const RECORDS: [(&str, u64); 3] = [
+    ("exit.json", shim::EXIT_BYTES),
+    ("shim.json", 4096),
+    ("stop.json", 4096),
+];
+
 fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool> {
-    fs::create_dir_all(paths.input())?;
+    let folder = paths.attempt(launch.id.attempt);
+    let lock = folder.join("attempt.lock");
+    if lock.exists() {
+        // It has begun before, by the word of its folder, which counts more than that of an older store.
+        return Ok(false);
+    }
+    let Some((shard, jobs)) = paths
+        .job
+        .parent()
+        .and_then(|shard| Some((shard, shard.parent()?)))
+    else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    enough_to_start(jobs)?;
+    let attempts = paths.job.join("attempts");
+    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
+    for folder in [&paths.input(), &folder.join("work"), &folder.join("output")] {
+        fs::create_dir_all(folder)?;
+    }
+    // Before anything is moved here, and before anything begins: whole only with all folders above it.
+    for folder in [&*attempts, &paths.job, shard, jobs] {
+        sync_folder(folder)?;
+    }
     write_durably(
         &paths.job.join("job.json"),
         &serde_json::to_vec_pretty(&launch.story)?,
@@ -444,25 +557,26 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         bring(file, uploads, &paths.input())?;
     }
     forget_uploads(&launch.files, uploads);
-    let attempts = paths.job.join("attempts");
-    fs::create_dir_all(&attempts)?;
-    let folder = paths.attempt(launch.id.attempt);
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        other => other?,
+    // Two of them repeat the command.
+    let command: usize = launch.command.iter().map(|word| 2 * word.len() + 16).sum();
+    for (name, bytes) in RECORDS {
+        reserve(&folder.join(name), bytes + command as u64)?;
     }
-    for name in ["work", "output"] {
-        fs::create_dir(folder.join(name))?;
-    }
-    for name in ["progress", "attempt.lock"] {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(folder.join(name))?;
-    }
-    sync_folder(&folder)?;
-    sync_folder(&attempts)?;
+    File::create(folder.join("progress"))?;
+    make_lock(&lock)
+        .and_then(|()| sync_folder(&folder))
+        .inspect_err(|_| {
+            // Nothing has begun: the next try may make it anew.
+            fs::remove_file(&lock).ok();
+        })?;
     Ok(true)
+}
+
+/// The lock's text is the boot in which it was made: proof of death once that is over, should `shim.json` be damaged.
+fn make_lock(path: &Path) -> io::Result<()> {
+    let mut lock = File::create_new(path)?;
+    writeln!(lock, "{}", process::boot_id()?)?;
+    lock.sync_all()
 }
 
 /// Puts an input in place; an earlier attempt may have done so already.
@@ -500,7 +614,7 @@ fn open_lock(folder: &Path) -> io::Result<File> {
         .open(folder.join("attempt.lock"))
 }
 
-fn try_lock(folder: &Path) -> io::Result<Option<File>> {
+pub(crate) fn try_lock(folder: &Path) -> io::Result<Option<File>> {
     let lock = open_lock(folder)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(lock)),
@@ -525,7 +639,7 @@ fn names_this_lock(record: &ShimRecord, folder: &Path) -> bool {
     here.is_ok_and(|lock| lock.dev() == record.lock_device && lock.ino() == record.lock_inode)
 }
 
-fn running_of(folder: &Path, record: ShimRecord) -> Running {
+fn running_of(folder: &Path, shim: ProcessRecord, level: Level) -> Running {
     // An adopted attempt's own start time comes with `exit.json`; until then the record's time is near enough.
     let written = fs::metadata(folder.join("shim.json"))
         .and_then(|file| file.modified())
@@ -535,10 +649,10 @@ fn running_of(folder: &Path, record: ShimRecord) -> Running {
         .map_or(0, |since| since.as_millis());
     let started_at = onelane_core::Timestamp::from_millis(i64::try_from(millis).unwrap_or(0));
     Running {
-        shim: record.shim,
+        shim,
         started_at,
         tool_version: None,
-        level: record.level,
+        level,
     }
 }
 

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use rusqlite::ffi;
 
 use crate::StoreError;
@@ -16,7 +18,7 @@ pub(super) type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// True when the transaction can't go on, so that all commands of the group fail together.
     pub(super) fn ends_group(&self) -> bool {
-        self.is_full() || self.is_io()
+        self.is_full() || self.is_io() || self.is_unwritable()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -39,6 +41,23 @@ impl Fault {
         )
     }
 
+    /// The file is not what a database is.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        )
+    }
+
+    /// A write was refused, and nothing says that an earlier one is lost.
+    fn is_unwritable(&self) -> bool {
+        let Self::Sqlite(error) = self else {
+            return false;
+        };
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        self.code() == Some(rusqlite::ErrorCode::ReadOnly) || code == Some(ffi::SQLITE_IOERR_WRITE)
+    }
+
     /// The same for each command of a group; an error can't be shared.
     pub(super) fn for_all(&self) -> StoreError {
         if self.is_full() {
@@ -46,6 +65,10 @@ impl Fault {
         }
         match self {
             Self::Told(error) => StoreError::Broken(error.to_string()),
+            Self::Sqlite(error) if self.is_damage() => damaged(Path::new(""), error),
+            Self::Sqlite(error) if self.is_unwritable() => {
+                StoreError::Unwritable(error.to_string())
+            }
             Self::Sqlite(error) => StoreError::Broken(error.to_string()),
         }
     }
@@ -85,6 +108,14 @@ impl From<Fault> for StoreError {
     }
 }
 
+/// A database that can't be trusted, and what `SQLite` says of it.
+pub(super) fn damaged(path: &Path, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
 /// A thing outside of `SQLite` failed, such as a thread that would not start.
 pub(super) fn broken(what: &str, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Broken(format!("{what}: {error}"))
@@ -95,4 +126,28 @@ pub(super) fn broken(what: &str, error: &dyn std::fmt::Display) -> StoreError {
 pub(super) fn abort(what: &str, fault: &Fault) -> ! {
     tracing::error!(fault = ?fault, "{what} failed with an I/O error: ending at once, since written data may be lost");
     std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(code: i32) -> Fault {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
+    }
+
+    /// A full disk is found by a write, and told; a failed sync, whatever its cause, ends the process.
+    #[test]
+    fn a_full_disk_a_refused_write_and_a_failed_sync_are_told_apart() {
+        let full = fault(ffi::SQLITE_FULL);
+        assert!(full.is_full() && !full.is_sync());
+        assert!(matches!(full.for_all(), StoreError::Full));
+        let write = fault(ffi::SQLITE_IOERR_WRITE);
+        assert!(write.is_io() && !write.is_sync() && !write.is_full());
+        assert!(matches!(write.for_all(), StoreError::Unwritable(_)));
+        let sync = fault(ffi::SQLITE_IOERR_FSYNC);
+        assert!(sync.is_sync() && !sync.is_full());
+        let damage = fault(ffi::SQLITE_CORRUPT);
+        assert!(matches!(damage.for_all(), StoreError::Damaged { .. }));
+    }
 }

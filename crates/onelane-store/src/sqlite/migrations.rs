@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::fault::{Outcome, broken};
+use super::fault::{Outcome, broken, damaged};
 use crate::{Result, StoreError};
 
 /// `OneL`: tells an Onelane database from others (`file` shows it too).
@@ -17,6 +17,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001.sql"),
     include_str!("../../migrations/0002.sql"),
 ];
+
+/// Files up to this size are looked through at every start, which takes a few hundredths of a second.
+const CHECKED_BYTES: u64 = 64 << 20;
 
 /// Only has an effect on an empty file, hence before anything else.
 const CREATE: &str = "
@@ -38,6 +41,7 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     let is_new = !path.exists();
     let db = connect(path)?;
     check_ours(&db, path)?;
+    check_pages(&db, path)?;
     migrate(&db, path)?;
     if is_new {
         sync_folder(path)?;
@@ -63,10 +67,46 @@ fn check_ours(db: &Connection, path: &Path) -> Result<()> {
     match is_ours_or_empty(db) {
         Ok(true) => Ok(()),
         Ok(false) => Err(foreign(path)),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
-            Err(foreign(path))
-        }
-        Err(error) => Err(broken("can't read the database", &error)),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => damaged(
+            path,
+            "it is no database: its header is damaged, or it never was one",
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => damaged(path, error),
+        _ => broken("can't read the database", error),
+    }
+}
+
+/// Looks through the file's pages, where that takes no time: damage is better found now than in the middle of a job.
+fn check_pages(db: &Connection, path: &Path) -> Result<()> {
+    let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_BYTES);
+    if !is_small {
+        return Ok(());
+    }
+    let said: String = db
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| unreadable(path, &error))?;
+    if said == "ok" {
+        Ok(())
+    } else {
+        Err(damaged(path, said))
+    }
+}
+
+/// Refuses what a reader can't read: another program's file, or a newer schema.
+pub(super) fn check_known(db: &Connection, path: &Path) -> Result<()> {
+    check_ours(db, path)?;
+    let version = pragma(db, "user_version").map_err(|e| broken("can't read the schema", &e))?;
+    let known = usize::try_from(version).is_ok_and(|version| version <= MIGRATIONS.len());
+    if known {
+        Ok(())
+    } else {
+        Err(newer(path, version))
     }
 }
 
@@ -114,6 +154,8 @@ fn prepare(db: &Connection, done: usize, missing: &[&str]) -> Outcome<()> {
     if done == 0 {
         db.execute_batch(CREATE)?;
     }
+    // A copy that was made by VACUUM has lost it.
+    db.execute_batch("PRAGMA journal_mode = WAL")?;
     db.execute_batch(CONFIGURE)?;
     for (version, step) in (done + 1..).zip(missing) {
         // All or nothing, so that a crash leaves the version that is there.

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod fault;
+mod maintenance;
 mod migrations;
 mod reader;
 mod rows;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use onelane_core::{Job, JobId};
 
+pub use self::maintenance::{Inspection, copy, files};
 use self::reader::Readers;
 use self::rows::InputColumns;
 use self::writer::Writer;
@@ -39,7 +41,8 @@ impl SqliteStore {
     /// Only one process may have it open: the server's lock sees to that.
     ///
     /// # Errors
-    /// [`crate::StoreError::Unusable`] for a newer schema or a file that is not Onelane's; both are left as they are.
+    /// [`crate::StoreError::Unusable`] for a newer schema or a file that is not Onelane's, [`crate::StoreError::Damaged`]
+    /// for a damaged one; all are left as they are.
     pub fn open(path: &Path) -> Result<Self> {
         let db = migrations::open(path)?;
         let readers = Arc::new(Readers::open(path)?);

@@ -126,6 +126,7 @@ impl Writer {
             sink: Arc::clone(&sink),
             checkpointer,
             pages_since_checkpoint: 0,
+            is_full: false,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -228,6 +229,8 @@ struct Scribe {
     sink: Sink,
     checkpointer: Checkpointer,
     pages_since_checkpoint: usize,
+    /// The last group found no room.
+    is_full: bool,
 }
 
 impl Scribe {
@@ -243,7 +246,10 @@ impl Scribe {
     fn carry_out(&mut self, mut group: Vec<Box<dyn Command>>) {
         let before = self.marks;
         match self.write(&mut group) {
-            Ok(applied) => self.tell(group, applied),
+            Ok(applied) => {
+                self.is_full = false;
+                self.tell(group, applied);
+            }
             Err(fault) => {
                 self.marks = before;
                 self.give_up(group, &fault);
@@ -286,7 +292,7 @@ impl Scribe {
 
     fn commit(&self) -> Outcome<()> {
         match execute(&self.db, COMMIT) {
-            Err(fault) if fault.is_io() => abort("a commit", &fault),
+            Err(fault) if fault.is_sync() => abort("a commit", &fault),
             outcome => outcome,
         }
     }
@@ -308,11 +314,14 @@ impl Scribe {
         }
     }
 
-    fn give_up(&self, group: Vec<Box<dyn Command>>, fault: &Fault) {
+    fn give_up(&mut self, group: Vec<Box<dyn Command>>, fault: &Fault) {
         if fault.is_sync() {
             abort("a write", fault);
         }
-        tracing::error!(fault = ?fault, commands = group.len(), "nothing of a group of commands could be written");
+        // A full disk is tried again and again: once in a row says it.
+        if !(fault.is_full() && std::mem::replace(&mut self.is_full, fault.is_full())) {
+            tracing::error!(fault = ?fault, commands = group.len(), "nothing of a group of commands could be written");
+        }
         // SQLite may have rolled back by itself.
         if !self.db.is_autocommit()
             && let Err(second) = execute(&self.db, ROLLBACK)
@@ -631,6 +640,23 @@ mod tests {
         );
     }
 
+    /// A connection that may only query stands in for a disk that became read-only: `SQLite` answers both with one code.
+    #[tokio::test]
+    async fn a_disk_that_takes_no_writes_is_told_and_the_writer_lives_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("onelane.db");
+        let writer = Writer::start(migrations::open(&path).unwrap(), &path).unwrap();
+        let only_query = |desk: &mut Desk<'_>| {
+            desk.db.pragma_update(None, "query_only", true)?;
+            Ok(((), None))
+        };
+        writer.call(0, only_query).await.unwrap();
+        for _ in 0..2 {
+            let refused = writer.call(0, set("one", 1)).await;
+            assert!(matches!(refused, Err(StoreError::Unwritable(_))));
+        }
+    }
+
     /// With the thread not started yet, all that waits is one group.
     #[test]
     fn what_waits_becomes_one_group_and_a_bad_row_in_it_fails_alone() {
@@ -645,6 +671,7 @@ mod tests {
             sink: Sink::default(),
             checkpointer,
             pages_since_checkpoint: 0,
+            is_full: false,
         };
         let bad = |desk: &mut Desk<'_>| {
             desk.set_setting("two", "written, then taken back")?;

@@ -147,7 +147,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let text = "Dear diary, ".repeat(1000);
     std::fs::write(&path, &text).unwrap();
     let error = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(error, StoreError::Unusable { .. }));
+    assert!(matches!(error, StoreError::Damaged { .. }));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 

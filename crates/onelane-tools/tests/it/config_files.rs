@@ -13,6 +13,7 @@ data   = "data"
 jobs   = "/srv/jobs"
 default_tool = "blastp"
 hosts = ["blast.example.org"]
+disk_floor = "2G"
 
 [machine]
 cpus = 16
@@ -63,6 +64,7 @@ fn the_designs_example_without_cache_is_read() {
     assert_eq!(file.server.jobs.as_deref(), Some(Path::new("/srv/jobs")));
     assert_eq!(file.server.default_tool.as_deref(), Some("blastp"));
     assert_eq!(file.server.hosts, ["blast.example.org"]);
+    assert_eq!(file.server.disk_floor_bytes, Some(2 << 30));
     assert_eq!(file.machine.cpus, Some(16));
     assert_eq!(file.machine.memory_bytes, Some(64 << 30));
     assert_eq!(file.machine.gpus, Some(vec![0, 1]));

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use onelane_engine::EngineError;
+use onelane_store::StoreError;
 
 use crate::client::{Client, ClientError};
 use crate::commands::{self, Context};
@@ -62,6 +64,12 @@ enum Command {
     Queue(commands::queue::Options),
     /// List the tools, or show one with its parameters
     Tools(commands::tools::Options),
+    /// Check the store and the jobs' folders against each other
+    Check(commands::FolderOptions),
+    /// Write a consistent copy of the store, also while a server is at work
+    Backup(commands::backup::Options),
+    /// Bring a backup of the store back
+    Restore(commands::restore::Options),
     /// Check this machine and the server
     Doctor(commands::doctor::Options),
     /// See it all work: real searches, a killed server, nothing lost
@@ -120,6 +128,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Download(options) => commands::download::run(&context, &options).await,
         Command::Queue(options) => commands::queue::run(&context, &options).await,
         Command::Tools(options) => commands::tools::run(&context, &options).await,
+        Command::Check(options) => commands::check::run(&context, &options),
+        Command::Backup(options) => commands::backup::run(&context, &options),
+        Command::Restore(options) => commands::restore::run(&context, &options),
         Command::Doctor(options) => commands::doctor::run(&context, &options).await,
         Command::Demo(options) => commands::demo::run(context.output, &options).await,
     }
@@ -139,6 +150,19 @@ fn failed(error: &anyhow::Error) -> Exit {
         "error: {}",
         output::harmless(&format!("{error:#}"))
     ));
+    let is_bad_store = |cause: &(dyn std::error::Error + 'static)| {
+        let by_store = cause.downcast_ref::<StoreError>().is_some_and(|error| {
+            matches!(
+                error,
+                StoreError::Unusable { .. } | StoreError::Damaged { .. }
+            )
+        });
+        let by_engine = cause.downcast_ref::<EngineError>();
+        by_store || matches!(by_engine, Some(EngineError::Damaged(_)))
+    };
+    if error.chain().any(is_bad_store) {
+        return Exit::BadStore;
+    }
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<ClientError>())

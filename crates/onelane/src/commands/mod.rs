@@ -1,18 +1,22 @@
 //! One file per command.
 
+pub(crate) mod backup;
 pub(crate) mod cancel;
+pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod queue;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod submit;
 pub(crate) mod tools;
 pub(crate) mod wait;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::{Client, JobView, Patience, WireState};
@@ -25,6 +29,35 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// The terminal.
     pub(crate) output: Output,
+}
+
+/// Which data folder, for the commands that work on it without a server; found as `serve` finds it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct FolderOptions {
+    /// Tools file, which may name the folders [default: ./onelane.toml if there is one]
+    #[arg(long, env = "ONELANE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder [default: as for `serve`]
+    #[arg(long, env = "ONELANE_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The folders that a server works on.
+pub(crate) struct Folders {
+    /// With the database.
+    pub(crate) data: PathBuf,
+    /// With the jobs' folders.
+    pub(crate) jobs: PathBuf,
+}
+
+impl FolderOptions {
+    /// Looks where `serve` would.
+    pub(crate) fn folders(&self) -> anyhow::Result<Folders> {
+        let (data, jobs) = crate::serve::folders(self.config.clone(), self.data.clone())?;
+        let data = std::path::absolute(data)?;
+        let jobs = jobs.unwrap_or_else(|| data.join("jobs"));
+        Ok(Folders { data, jobs })
+    }
 }
 
 /// How an ended job ends the command that waited for it.

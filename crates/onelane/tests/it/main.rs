@@ -9,17 +9,23 @@
 
 mod bad_input;
 mod cancel;
+mod check;
 mod cli;
 mod crash;
+mod disk;
+mod durability;
 mod http;
 mod levels;
 mod limits;
 mod machine;
+mod old_data;
 mod one_by_one;
 mod openapi;
+mod power_cut;
 mod starting_point;
 mod stopping;
 mod story;
+mod trace;
 
 use onelane_testkit::TestServer;
 
