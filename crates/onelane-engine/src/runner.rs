@@ -137,6 +137,12 @@ impl Engine {
         self.handle.clone()
     }
 
+    /// A message of an executor that comes late, or twice: for the simulation.
+    #[doc(hidden)]
+    pub fn feed(&self, event: Event) {
+        self.handle.shared.feed(event);
+    }
+
     /// No new starts from now on, without a durable pause: the server is stopping.
     pub fn stop_starting(&self) {
         self.handle.shared.feed(Event::Pause);
@@ -311,12 +317,12 @@ async fn launch(shared: &Shared, job: Job) {
             let why = error.to_string();
             tracing::error!(job = %job.id, why, "an attempt could not be prepared");
             shared.feed(Event::Found {
-                id: job.id,
+                id,
                 found: Found::Over(Verdict::NeverStarted { why }),
             });
         }
         Ok(launch) => match shared.executor.start(launch).await {
-            Ok(found) => shared.feed(Event::Found { id: job.id, found }),
+            Ok(found) => shared.feed(Event::Found { id, found }),
             Err(error) => {
                 tracing::error!(%error, job = %job.id, "an attempt could not be started");
                 recover(shared, id, Some(error)).await;
@@ -332,11 +338,11 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
                 let why = cause.map_or(why, |error| error.to_string());
                 return shared.feed(Event::Found {
-                    id: id.job,
+                    id,
                     found: Found::Over(Verdict::NeverStarted { why }),
                 });
             }
-            Ok(found) => return shared.feed(Event::Found { id: id.job, found }),
+            Ok(found) => return shared.feed(Event::Found { id, found }),
             Err(error) => {
                 tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
             }
@@ -352,7 +358,7 @@ async fn watch(shared: &Shared, id: AttemptId) {
     };
     shared.progress.lock().remove(&id.job);
     shared.feed(Event::Found {
-        id: id.job,
+        id,
         found: Found::Over(verdict),
     });
 }

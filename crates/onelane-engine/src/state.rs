@@ -5,7 +5,7 @@ use onelane_core::{
     AttemptNo, Capacity, Job, JobEvent, JobId, JobState, OrderKey, OrderStatistic, StateWord,
     StopReason, Timestamp,
 };
-use onelane_exec::{Found, Running, Verdict};
+use onelane_exec::{AttemptId, Found, Running, Verdict};
 use onelane_store::{AttemptRecord, QueueEntry, ShimProcess, Transition, Usage};
 use onelane_tools::ToolDefinition;
 
@@ -36,8 +36,8 @@ pub enum Event {
     Committed(Job),
     /// The executor found an attempt running, or over.
     Found {
-        /// The job.
-        id: JobId,
+        /// Which attempt: a word about an earlier one comes too late.
+        id: AttemptId,
         /// What was found.
         found: Found,
     },
@@ -251,7 +251,7 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
         Event::Committed(job) => committed(state, job, now, actions),
         Event::Cancel(job) => cancel(state, job, now, actions),
         Event::Found { id, found } => {
-            if let Some(event) = later_if_committing(state, id, Event::Found { id, found }) {
+            if let Some(event) = later_if_committing(state, id.job, Event::Found { id, found }) {
                 found_attempt(state, event, now, actions);
             }
         }
@@ -482,9 +482,17 @@ fn found_attempt(state: &mut State, event: Event, now: Timestamp, actions: &mut 
     let Event::Found { id, found } = event else {
         return;
     };
+    let alive = state.alive.get(&id.job);
+    if alive
+        .and_then(|alive| alive.job.as_ref())
+        .map(|job| job.attempt)
+        != Some(id.attempt)
+    {
+        return;
+    }
     match found {
-        Found::Running(running) => started(state, id, running, now, actions),
-        Found::Over(verdict) => over(state, id, &verdict, now, actions),
+        Found::Running(running) => started(state, id.job, running, now, actions),
+        Found::Over(verdict) => over(state, id.job, &verdict, now, actions),
     }
 }
 

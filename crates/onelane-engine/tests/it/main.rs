@@ -1,6 +1,8 @@
 //! Given this memory, when that happens, then these actions and nothing else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod simulation;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use onelane_core::{
 };
 use onelane_engine::{Action, Event, State, step};
 use onelane_exec::{
-    ExitRecord, Found, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
+    AttemptId, ExitRecord, Found, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
 };
 use onelane_store::{QueueEntry, Transition};
 
@@ -154,6 +156,10 @@ fn word(action: &Action) -> String {
     }
 }
 
+fn first_attempt(job: JobId) -> AttemptId {
+    AttemptId { job, attempt: 1 }
+}
+
 fn running(id: JobId) -> Event {
     let shim = ProcessRecord {
         pid: 7,
@@ -167,7 +173,7 @@ fn running(id: JobId) -> Event {
         tool_version: None,
     };
     Event::Found {
-        id,
+        id: first_attempt(id),
         found: Found::Running(running),
     }
 }
@@ -190,7 +196,7 @@ fn over(id: JobId, outcome: Outcome, stopped: Option<StopReason>) -> Event {
         trouble: None,
     };
     Event::Found {
-        id,
+        id: first_attempt(id),
         found: Found::Over(Verdict::Exited(Box::new(record))),
     }
 }
@@ -375,7 +381,7 @@ fn what_cannot_be_proved_dead_keeps_the_machine() {
     });
     assert_eq!(
         world.feed(Event::Found {
-            id: jobs[0].id,
+            id: first_attempt(jobs[0].id),
             found
         }),
         [""; 0]
@@ -402,4 +408,19 @@ fn a_job_of_an_earlier_server_is_looked_at_before_anything_starts() {
     assert_eq!(world.feed(waits(&second, vec![])), [""; 0]);
     assert_eq!(world.feed(running(first.id)), ["watch attempt 1"]);
     assert_eq!(world.feed(exit(first.id, 0)), ["launch 2 attempt 1"]);
+}
+
+#[test]
+fn thousands_of_schedules_break_no_promise() {
+    if let Err(broken) = simulation::simulate_all(0, 2_000, |_| ()) {
+        panic!("{broken}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..50 {
+        let (first, second) = (simulation::simulate(seed), simulation::simulate(seed));
+        assert_eq!(first.unwrap(), second.unwrap(), "seed {seed}");
+    }
 }
