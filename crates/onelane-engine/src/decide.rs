@@ -78,6 +78,12 @@ fn decide_exit(job: &Job, tool: &ToolDefinition, record: &ExitRecord, earlier: u
             cut_off(job, tool, earlier, FailureKind::Interrupted, message, times),
             "interrupted",
         ),
+        (Outcome::Unknown { .. }, None) if job.stop_reason == Some(StopReason::Cancel) => {
+            (end(Ending::Cancelled, times), "cancelled")
+        }
+        (Outcome::Unknown { message }, None) => {
+            (failed(FailureKind::Unknown, message.clone()), "unknown")
+        }
         (Outcome::StartFailed { message }, None) => (
             failed(FailureKind::StartFailed, message.clone()),
             "start_failed",

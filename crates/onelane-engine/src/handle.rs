@@ -18,6 +18,8 @@ const CANCEL_ANSWER: Duration = Duration::from_secs(10);
 /// What a person can do about a job that is stuck.
 const WHY_STUCK: &str = "both of its supervisors were killed, so that nothing proves that its processes are gone; it \
                          keeps the machine until the machine is restarted";
+/// What a client reads when a write found no room.
+const FULL: &str = "the server's disk is full: nothing was taken in; try again when there is room";
 /// So many of the next ones in line are shown.
 const SHOWN: usize = 20;
 
@@ -33,9 +35,12 @@ pub enum EngineError {
     /// The key was used before with another request.
     #[error("this Idempotency-Key was used before with a different request (job {0})")]
     KeyReused(JobId),
-    /// Nothing more fits on the disk.
-    #[error("the disk is full")]
-    DiskFull,
+    /// Nothing more fits on the disk, or it is below its floor; the text says where.
+    #[error("{0}")]
+    DiskFull(String),
+    /// The store's disk takes no writes; the text is for the log.
+    #[error("{0}")]
+    Unwritable(String),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -50,7 +55,8 @@ impl From<StoreError> for EngineError {
             StoreError::KeyReused(id) => Self::KeyReused(id),
             StoreError::NoSuchJob(id) => Self::NoSuchJob(id),
             StoreError::Alive(id) => Self::Alive(id),
-            StoreError::Full => Self::DiskFull,
+            StoreError::Full => Self::DiskFull(FULL.to_owned()),
+            StoreError::Unwritable(_) => Self::Unwritable(error.to_string()),
             other => Self::Broken(other.to_string()),
         }
     }
@@ -112,7 +118,19 @@ impl Handle {
 
     /// Takes a checked submission in; it is on disk when this returns.
     pub async fn submit(&self, new: NewJob) -> Result<Submitted> {
+        self.check_room()?;
         Ok(self.shared.store.submit(new).await?)
+    }
+
+    /// Whether there is enough free disk to take something in.
+    pub fn check_room(&self) -> Result<()> {
+        let checked = self.shared.floor.check();
+        checked.map_err(|low| EngineError::DiskFull(low.to_string()))
+    }
+
+    /// For a write that found no room.
+    pub fn disk_full() -> EngineError {
+        EngineError::DiskFull(FULL.to_owned())
     }
 
     /// The earlier job of this key, if the key is known.
@@ -197,6 +215,16 @@ impl Handle {
 
     /// Position, reason and progress.
     pub fn place(&self, job: &Job) -> Place {
+        let mut place = self.place_by_state(job);
+        if !job.state.is_final()
+            && let Some(why) = self.shared.held.why(job.id)
+        {
+            place.why = Some(why);
+        }
+        place
+    }
+
+    fn place_by_state(&self, job: &Job) -> Place {
         match job.state {
             JobState::Queued { .. } => {
                 let state = self.shared.state.lock();

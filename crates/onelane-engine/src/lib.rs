@@ -5,12 +5,13 @@
 
 mod decide;
 mod handle;
+mod held;
 mod runner;
 mod state;
 mod watchers;
 
 pub use handle::{EngineError, Handle, Place, Progress, QueueView};
-pub use onelane_exec::JobPaths;
+pub use onelane_exec::{DiskFloor, JobPaths};
 pub use onelane_store::{
     AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess,
     Submitted, Usage,

@@ -3,9 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onelane_core::{Capacity, Job, JobId};
+use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
-    AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict,
+    AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
+    Verdict,
 };
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
 use onelane_tools::{Places, ToolDefinition};
@@ -13,12 +14,16 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::handle::{Handle, Progress};
+use crate::held::Held;
 use crate::state::{Action, Event, State, step};
 use crate::watchers::Watchers;
 use crate::{EngineError, Surroundings};
 
 /// Milliseconds between the polite signal and the final one.
 const GRACE_MS: u64 = 10_000;
+/// What a person reads of a job whose folder is gone.
+const FOLDER_DELETED: &str =
+    "its folder was deleted while it ran, so that how it ended is not known";
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -42,6 +47,8 @@ pub struct Setup {
     pub uploads: PathBuf,
     /// This boot of the machine, to count interruptions within it.
     pub boot_id: String,
+    /// Below this nothing is taken in.
+    pub floor: DiskFloor,
 }
 
 pub(crate) struct Shared {
@@ -54,6 +61,8 @@ pub(crate) struct Shared {
     pub default_tool: Option<String>,
     pub jobs: PathBuf,
     pub uploads: PathBuf,
+    pub floor: DiskFloor,
+    pub held: Held,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     actions: mpsc::UnboundedSender<Action>,
@@ -113,6 +122,8 @@ impl Engine {
             default_tool: setup.default_tool,
             jobs: setup.jobs,
             uploads: setup.uploads,
+            floor: setup.floor,
+            held: Held::default(),
             boot_id: setup.boot_id,
             progress: Mutex::default(),
             actions: sender,
@@ -287,7 +298,10 @@ async fn commit(shared: &Shared, transition: Transition) {
     let id = transition.id;
     loop {
         match shared.store.transition(transition.clone()).await {
-            Ok(job) => return shared.feed(Event::Committed(job)),
+            Ok(job) => {
+                go_on(shared, id);
+                return shared.feed(Event::Committed(job));
+            }
             Err(StoreError::NoSuchJob(_)) => return shared.feed(Event::Gone(id)),
             Err(StoreError::Moved(_)) => {
                 tracing::error!(job = %id, "a job was moved by somebody else");
@@ -299,9 +313,7 @@ async fn commit(shared: &Shared, transition: Transition) {
                     }
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, job = %id, "a transition could not be written; trying again");
-            }
+            Err(error) => hold(shared, id, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -321,13 +333,57 @@ async fn launch(shared: &Shared, job: Job) {
                 found: Found::Over(Verdict::NeverStarted { why }),
             });
         }
-        Ok(launch) => match shared.executor.start(launch).await {
-            Ok(found) => shared.feed(Event::Found { id, found }),
-            Err(error) => {
-                tracing::error!(%error, job = %job.id, "an attempt could not be started");
-                recover(shared, id, Some(error)).await;
+        Ok(launch) => start(shared, id, launch).await,
+    }
+}
+
+/// Starts an attempt. What only the machine lacks is waited for, so that a full disk costs no job.
+async fn start(shared: &Shared, id: AttemptId, launch: Launch) {
+    let mut news = shared.watchers.subscribe(id.job);
+    loop {
+        let error = match shared.executor.start(launch.clone()).await {
+            Ok(found) => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found { id, found });
             }
-        },
+            Err(error) => error,
+        };
+        let Some(why) = error.machine_fault() else {
+            tracing::error!(%error, job = %id.job, "an attempt could not be started");
+            go_on(shared, id.job);
+            return recover(shared, id, Some(error)).await;
+        };
+        let why = format!("{why}: it starts by itself once that has passed ({error})");
+        hold(shared, id.job, &why);
+        if wishes_to_stop(shared, id.job).await {
+            go_on(shared, id.job);
+            return recover(shared, id, Some(error)).await;
+        }
+        news.mark_unchanged();
+        // A cancellation wakes it early; nothing tells when a disk has room again.
+        tokio::time::timeout(PAUSE_AFTER_ERROR, news.changed())
+            .await
+            .ok();
+    }
+}
+
+async fn wishes_to_stop(shared: &Shared, id: JobId) -> bool {
+    let job = shared.store.job(id).await;
+    matches!(job, Ok(Some(job)) if job.stop_reason.is_some())
+}
+
+/// The machine holds a job up: people see why, and the log says so once.
+fn hold(shared: &Shared, id: JobId, why: &str) {
+    if shared.held.hold(id, why) {
+        tracing::error!(job = %id, why, "a job is held up, and is tried again: {why}");
+        shared.watchers.tell(id);
+    }
+}
+
+fn go_on(shared: &Shared, id: JobId) {
+    if shared.held.release(id) {
+        tracing::info!(job = %id, "a job that was held up goes on");
+        shared.watchers.tell(id);
     }
 }
 
@@ -335,20 +391,35 @@ async fn launch(shared: &Shared, job: Job) {
 async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
     loop {
         match shared.executor.recover(id).await {
+            Ok(Found::Over(Verdict::NeverStarted { .. })) if had_started(shared, id).await => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found {
+                    id,
+                    found: Found::Over(Verdict::lost(id, FOLDER_DELETED)),
+                });
+            }
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
+                go_on(shared, id.job);
                 let why = cause.map_or(why, |error| error.to_string());
                 return shared.feed(Event::Found {
                     id,
                     found: Found::Over(Verdict::NeverStarted { why }),
                 });
             }
-            Ok(found) => return shared.feed(Event::Found { id, found }),
-            Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be looked at; trying again");
+            Ok(found) => {
+                go_on(shared, id.job);
+                return shared.feed(Event::Found { id, found });
             }
+            Err(error) => hold(shared, id.job, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
+}
+
+/// The store knows that the tool ran, so a folder that says nothing was deleted, or is a copy of an older one.
+async fn had_started(shared: &Shared, id: AttemptId) -> bool {
+    let job = shared.store.job(id.job).await;
+    matches!(job, Ok(Some(job)) if job.attempt == id.attempt && job.state.word() == StateWord::Running)
 }
 
 async fn watch(shared: &Shared, id: AttemptId) {
@@ -366,10 +437,11 @@ async fn watch(shared: &Shared, id: AttemptId) {
 async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
     loop {
         match shared.executor.watch(id).await {
-            Ok(verdict) => return verdict,
-            Err(error) => {
-                tracing::error!(%error, job = %id.job, "an attempt could not be watched; trying again");
+            Ok(verdict) => {
+                go_on(shared, id.job);
+                return verdict;
             }
+            Err(error) => hold(shared, id.job, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }

@@ -22,7 +22,12 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Reserves the bytes of a later [`write_durably`] to the same path, so that a disk that fills up in between can't
 /// stop it.
 pub(crate) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = File::create(path.with_extension("tmp"))?;
+    // What a server has reserved its shim finds again: emptying it first could lose it to somebody else.
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.with_extension("tmp"))?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).or_else(|error| {
         // A file system without preallocation loses the guarantee, not the job.
         if error == rustix::io::Errno::OPNOTSUPP {

@@ -13,6 +13,7 @@ mod files;
 mod layout;
 pub mod local;
 mod record;
+mod room;
 
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
@@ -20,6 +21,7 @@ pub use local::{LocalExecutor, shim_main};
 pub use record::{
     ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
 };
+pub use room::{DiskFloor, LowDisk};
 
 /// One run of one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +97,14 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// It is over, and how it ended is not known: no success, and no second run.
+    pub fn lost(id: AttemptId, why: &str) -> Self {
+        let record = local::lost(id, Vec::new(), why.to_owned(), "none_found");
+        Self::Exited(Box::new(record))
+    }
+}
+
 /// What an executor finds when it looks at an attempt.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -120,6 +130,11 @@ impl ExecError {
             doing: doing.into(),
             source,
         }
+    }
+
+    /// Why the machine, not the attempt, is at fault, as a sentence; then trying again helps. Nothing for all else.
+    pub fn machine_fault(&self) -> Option<&'static str> {
+        room::machine_fault(&self.source)
     }
 }
 

@@ -73,6 +73,11 @@ pub enum Outcome {
         /// Why.
         message: String,
     },
+    /// It is over, and how it ended is not known: its record was damaged or its folder deleted.
+    Unknown {
+        /// What is known.
+        message: String,
+    },
     /// Its supervisors were cut off.
     Interrupted {
         /// What is known.

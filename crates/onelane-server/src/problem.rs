@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use onelane_api::{ParamProblem, Problem};
-use onelane_engine::EngineError;
+use onelane_engine::{EngineError, Handle};
 use onelane_tools::ParamError;
 
 macro_rules! codes {
@@ -38,6 +38,7 @@ codes! {
     UnknownAttempt = "unknown_attempt", NOT_FOUND, "The job has no such attempt";
     UnknownFile = "unknown_file", NOT_FOUND, "The results have no such file";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method does not go with this path";
+    FilesGone = "files_gone", GONE, "The job's files are not there any more";
     AmbiguousId = "ambiguous_id", CONFLICT, "Several jobs' ids end like this";
     JobAlive = "job_alive", CONFLICT, "The job has not ended";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
@@ -48,7 +49,8 @@ codes! {
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed";
     Stopping = "stopping", SERVICE_UNAVAILABLE, "The server is stopping";
-    DiskFull = "disk_full", SERVICE_UNAVAILABLE, "The disk is full";
+    ReadOnly = "read_only", SERVICE_UNAVAILABLE, "The disk can't be written";
+    DiskFull = "disk_full", INSUFFICIENT_STORAGE, "The disk is full";
 }
 
 /// An error on its way to the client.
@@ -82,9 +84,10 @@ impl ApiError {
 
     /// A failure of the file system: a full disk is something that the client can be told.
     pub(crate) fn io(what: &str, cause: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match cause.kind() {
-            StorageFull | QuotaExceeded => EngineError::DiskFull.into(),
+            StorageFull | QuotaExceeded => Handle::disk_full().into(),
+            ReadOnlyFilesystem => EngineError::Unwritable(format!("{what}: {cause}")).into(),
             _ => Self::internal(format_args!("{what}: {cause}")),
         }
     }
@@ -158,8 +161,9 @@ impl From<Vec<ParamError>> for ApiError {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        let later =
-            |error: Self| error.with_header(header::RETRY_AFTER, HeaderValue::from_static("30"));
+        let after = |error: Self, seconds| {
+            error.with_header(header::RETRY_AFTER, HeaderValue::from_static(seconds))
+        };
         match error {
             EngineError::NoSuchJob(id) => {
                 Self::new(Code::UnknownJob, format!("there is no job {id}"))
@@ -176,14 +180,21 @@ impl From<EngineError> for ApiError {
                     "this Idempotency-Key came with a different request before (job {id}); use a new key"
                 ),
             ),
-            EngineError::DiskFull => later(Self::new(
-                Code::DiskFull,
-                "the server's disk is full: nothing was taken in; try again when there is room",
-            )),
-            EngineError::Stopping => later(Self::new(
-                Code::Stopping,
-                "the server is stopping; try again in a moment",
-            )),
+            EngineError::DiskFull(detail) => after(Self::new(Code::DiskFull, detail), "60"),
+            EngineError::Unwritable(cause) => {
+                let detail = "the server's disk can't be written, for example because it is read-only: nothing was taken \
+                              in; the server's log says more";
+                let mut error = Self::new(Code::ReadOnly, detail);
+                error.cause = Some(cause);
+                after(error, "60")
+            }
+            EngineError::Stopping => after(
+                Self::new(
+                    Code::Stopping,
+                    "the server is stopping; try again in a moment",
+                ),
+                "30",
+            ),
             EngineError::Broken(cause) => Self::internal(cause),
         }
     }

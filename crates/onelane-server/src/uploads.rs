@@ -15,6 +15,7 @@ use crate::problem::{ApiError, Code};
 
 /// A submission's upload folder. Dropped without [`Uploads::keep`], also when the client hangs up, it is removed.
 pub(crate) struct Uploads {
+    handle: Handle,
     root: PathBuf,
     name: String,
     files: usize,
@@ -24,10 +25,13 @@ pub(crate) struct Uploads {
 
 /// So much of a submission may live in the store.
 const INLINE_BYTES: usize = 256 * 1024;
+/// After so much of an upload the disk's floor is looked at again.
+const ROOM_CHECK_BYTES: usize = 4 << 20;
 
 impl Uploads {
     pub(crate) fn new(handle: &Handle, id: JobId) -> Self {
         Self {
+            handle: handle.clone(),
             root: handle.uploads().to_owned(),
             name: id.to_string(),
             files: 0,
@@ -95,15 +99,22 @@ impl Uploads {
         file_name: String,
     ) -> Result<Given, ApiError> {
         let failed = |e: std::io::Error| ApiError::io("can't write an upload", &e);
+        self.handle.check_room()?;
         fs::create_dir_all(self.folder()).await.map_err(failed)?;
         let relative = Path::new(&self.name).join(self.files.to_string());
         self.files += 1;
         let path = self.root.join(&relative);
         let mut file = File::create_new(&path).await.map_err(failed)?;
         file.write_all(&head).await.map_err(failed)?;
+        let mut unchecked = 0;
         if let Some(mut field) = rest {
             while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
                 file.write_all(&chunk).await.map_err(failed)?;
+                unchecked += chunk.len();
+                if unchecked >= ROOM_CHECK_BYTES {
+                    unchecked = 0;
+                    self.handle.check_room()?;
+                }
             }
         }
         file.flush().await.map_err(failed)?;

@@ -33,6 +33,9 @@ pub enum StoreError {
     /// The disk is full: nothing was written.
     #[error("the disk is full")]
     Full,
+    /// The disk takes no writes, for example because it was made read-only: nothing was written.
+    #[error("the disk of the store can't be written: {0}")]
+    Unwritable(String),
     /// The database comes from a newer Onelane, or is no Onelane database.
     #[error("`{path}` can't be used: {why}")]
     Unusable {

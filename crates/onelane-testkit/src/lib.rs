@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::missing_panics_doc,
+    clippy::print_stderr,
     reason = "a fixture fails by panicking"
 )]
 
@@ -35,10 +36,16 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with this tools file, or with the built-in tool.
     pub fn start(binary: &str, tools_file: Option<&str>) -> Self {
+        Self::start_on(binary, tools_file, |_| ())
+    }
+
+    /// The same, after `prepare` was given the folder that will hold the data folder `data` and the tools file.
+    pub fn start_on(binary: &str, tools_file: Option<&str>, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if let Some(text) = tools_file {
             std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
         }
+        prepare(folder.path());
         let mut server = Self {
             binary: binary.into(),
             folder,
@@ -199,6 +206,67 @@ impl TestServer {
             &std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
         )
         .unwrap()
+    }
+}
+
+/// A small file system of its own in memory, mounted on a folder; only root can make one.
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of so many bytes. Nothing (and a loud line) where mounting is not allowed.
+    pub fn mount(folder: &Path, bytes: u64) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let options = format!("size={bytes}");
+        let disk = Self {
+            folder: folder.to_owned(),
+        };
+        if disk.run(&["-t", "tmpfs", "-o", &options, "tmpfs"]) {
+            return Some(disk);
+        }
+        std::mem::forget(disk);
+        eprintln!("SKIPPED: no small file system can be mounted here (that needs root)");
+        None
+    }
+
+    /// `mount -o remount,…`; false while a file is open for writing.
+    pub fn remount(&self, option: &str) -> bool {
+        self.run(&["-o", &format!("remount,{option}")])
+    }
+
+    fn run(&self, arguments: &[&str]) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(arguments).arg(&self.folder);
+        mount.stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success())
+    }
+
+    /// Fills all that is free but about so many bytes, with one file; gives its path.
+    pub fn fill_but(&self, bytes: u64) -> PathBuf {
+        let path = self.folder.join("ballast");
+        let free = self.free();
+        let file = std::fs::File::create(&path).unwrap();
+        let ballast = free.saturating_sub(bytes);
+        nix::fcntl::posix_fallocate(&file, 0, ballast.cast_signed()).unwrap();
+        path
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.folder).unwrap();
+        found.blocks_available() * found.fragment_size()
+    }
+}
+
+impl Drop for SmallDisk {
+    /// Detached, since what a failed test left running may still be in it.
+    fn drop(&mut self) {
+        Command::new("umount")
+            .arg("-l")
+            .arg(&self.folder)
+            .status()
+            .ok();
     }
 }
 

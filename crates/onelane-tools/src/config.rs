@@ -37,6 +37,8 @@ pub struct ServerSection {
     pub default_tool: Option<String>,
     /// Names that a request's `Host` may carry besides the loopback ones.
     pub hosts: Vec<String>,
+    /// Bytes that must be free for submissions to be taken in; 0 turns that off.
+    pub disk_floor_bytes: Option<u64>,
 }
 
 /// `[machine]`: what jobs may use. What isn't said is all there is.
@@ -93,6 +95,7 @@ struct RawServer {
     jobs: Option<PathBuf>,
     default_tool: Option<Spanned<String>>,
     hosts: Vec<String>,
+    disk_floor: Option<Bytes>,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,6 +146,7 @@ impl<'i> Reader<'i> {
             jobs: raw.jobs.map(|path| self.resolve(&path)),
             default_tool: raw.default_tool.map(Spanned::into_inner),
             hosts: raw.hosts,
+            disk_floor_bytes: raw.disk_floor.map(|bytes| bytes.0),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use onelane_core::{Capacity, Timestamp};
-use onelane_engine::{Engine, Handle, Setup, Surroundings};
+use onelane_engine::{DiskFloor, Engine, Handle, Setup, Surroundings};
 use onelane_exec::{DataFolder, LocalExecutor};
 use onelane_server::ServerConfig;
 use onelane_store::sqlite::SqliteStore;
@@ -140,6 +140,10 @@ async fn start_engine(resolved: Resolved, data: &DataFolder) -> anyhow::Result<E
             .context("can't read the boot id")?
             .trim()
             .to_owned(),
+        floor: DiskFloor::new(
+            vec![data.root().to_owned(), data.jobs().to_owned()],
+            resolved.file.server.disk_floor_bytes,
+        ),
     };
     Ok(Engine::start(setup).await?)
 }

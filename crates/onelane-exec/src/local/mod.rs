@@ -1,7 +1,7 @@
 //! This machine: each attempt under its own shim and guard.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,23 +13,27 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::files::{sync_folder, write_durably};
+use crate::files::{reserve, sync_folder, write_durably};
 use crate::layout::JobPaths;
 use crate::record::{
     ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
     StopRecord, ToolUsage,
 };
+use crate::room::enough_to_start;
 use crate::{
     AttemptId, ExecError, Executor, Found, Launch, LaunchContent, LaunchFile, Running, Verdict,
 };
 
 mod channel;
+mod damage;
 mod guard;
 mod process;
 mod progress;
 mod shim;
 mod tree;
 
+use damage::Record;
+pub(crate) use damage::lost;
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -162,6 +166,9 @@ impl Executor for LocalExecutor {
 
     async fn recover(&self, id: AttemptId) -> Result<Found, ExecError> {
         if !self.folder(id).join("attempt.lock").exists() {
+            if let Some(shim) = damage::holders(&self.folder(id)).into_iter().next() {
+                return Ok(Found::Running(running_of(&self.folder(id), shim)));
+            }
             return Ok(Found::Over(Verdict::NeverStarted {
                 why: "its folder was never made".to_owned(),
             }));
@@ -173,7 +180,7 @@ impl Executor for LocalExecutor {
         .await?;
         match (lock, self.living_shim(id)) {
             (Some(lock), _) => self.conclude(id, lock).await.map(Found::Over),
-            (None, Some(record)) => Ok(Found::Running(running_of(&self.folder(id), record))),
+            (None, Some(record)) => Ok(Found::Running(running_of(&self.folder(id), record.shim))),
             // Held, but not yet written down: the shim is in its first milliseconds, or belongs to another folder.
             (None, None) => self.wait_for_record(id).await,
         }
@@ -186,6 +193,9 @@ impl Executor for LocalExecutor {
                 .map_err(|error| ExecError::new("watch the shim", error))?;
         }
         let folder = self.folder(id);
+        if !folder.join("attempt.lock").exists() {
+            return self.watch_deleted(id).await;
+        }
         // The kernel wakes us when the last of the pair lets go.
         let lock = blocking("wait for the attempt's lock", move || wait_lock(&folder)).await?;
         self.conclude(id, lock).await
@@ -233,16 +243,23 @@ impl LocalExecutor {
 
     fn conclude_now(&self, id: AttemptId, _held: &File) -> io::Result<Verdict> {
         let folder = self.folder(id);
-        if let Some(record) = read_json::<ExitRecord>(&folder.join("exit.json")) {
-            return Ok(Verdict::Exited(Box::new(record)));
+        match damage::read::<ExitRecord>(&folder.join("exit.json"), id)? {
+            Record::Whole(record) => return Ok(Verdict::Exited(Box::new(record))),
+            // It is written after the tree's death, so the attempt is over; but nothing says that it was a success.
+            Record::Damaged(why) => return Ok(unreadable_exit(id, &why)),
+            Record::Missing => {}
         }
-        let Some(record) = read_json::<ShimRecord>(&folder.join("shim.json")) else {
-            // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
-            let why = "its shim ended before it started the tool";
-            write_interrupted(&folder, id, Vec::new(), why, "never_started")?;
-            return Ok(Verdict::NeverStarted {
-                why: why.to_owned(),
-            });
+        let record = match damage::read::<ShimRecord>(&folder.join("shim.json"), id)? {
+            Record::Whole(record) => record,
+            Record::Damaged(why) => return without_shim_record(&folder, id, &why),
+            Record::Missing => {
+                // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
+                let why = "its shim ended before it started the tool";
+                write_interrupted(&folder, id, Vec::new(), why, "never_started")?;
+                return Ok(Verdict::NeverStarted {
+                    why: why.to_owned(),
+                });
+            }
         };
         if record.shim.boot_id != process::boot_id()? {
             let exit = write_interrupted(
@@ -274,6 +291,29 @@ impl LocalExecutor {
         }
     }
 
+    /// A living supervisor whose `shim.json` can't be read.
+    fn unrecorded_shim(&self, id: AttemptId) -> Option<ProcessRecord> {
+        let folder = self.folder(id);
+        match damage::read::<ShimRecord>(&folder.join("shim.json"), id) {
+            Ok(Record::Damaged(_)) => damage::holders(&folder).into_iter().next(),
+            _ => None,
+        }
+    }
+
+    /// The folder was deleted under the attempt. Its supervisors keep the lock open all the same: when they are gone it
+    /// is over, and nobody knows how.
+    async fn watch_deleted(&self, id: AttemptId) -> Result<Verdict, ExecError> {
+        let folder = self.folder(id);
+        while let Some(holder) = damage::holders(&folder).first() {
+            until_gone(holder)
+                .await
+                .map_err(|error| ExecError::new("watch the shim", error))?;
+        }
+        let why = "its folder was deleted while it ran, so that how it ended is not known";
+        let exit = lost(id, Vec::new(), why.to_owned(), "supervisors_gone");
+        Ok(Verdict::Exited(Box::new(exit)))
+    }
+
     async fn wait_for_record(&self, id: AttemptId) -> Result<Found, ExecError> {
         let folder = self.folder(id);
         let appeared = progress::file_appears(&folder, "shim.json");
@@ -281,8 +321,11 @@ impl LocalExecutor {
             seen = appeared => {
                 seen.map_err(|error| ExecError::new("watch the attempt's folder", error))?;
                 match self.living_shim(id) {
-                    Some(record) => Ok(Found::Running(running_of(&folder, record))),
-                    None => Ok(Found::Over(Verdict::Stuck { why: foreign(&folder) })),
+                    Some(record) => Ok(Found::Running(running_of(&folder, record.shim))),
+                    None => match self.unrecorded_shim(id) {
+                        Some(shim) => Ok(Found::Running(running_of(&folder, shim))),
+                        None => Ok(Found::Over(Verdict::Stuck { why: foreign(&folder) })),
+                    },
                 }
             }
             verdict = self.watch(id) => verdict.map(Found::Over),
@@ -291,10 +334,17 @@ impl LocalExecutor {
 
     fn stop_now(&self, id: AttemptId, reason: StopReason, grace_ms: u64) -> io::Result<()> {
         let folder = self.folder(id);
-        if !folder.join("attempt.lock").exists() || folder.join("exit.json").exists() {
+        if !folder.join("attempt.lock").exists() {
+            // Deleted under it: without `stop.json` its shim takes the signal for the machine's end, and ends the tree.
+            return damage::holders(&folder)
+                .iter()
+                .try_for_each(signal_verified);
+        }
+        if folder.join("exit.json").exists() {
             return Ok(());
         }
-        if !folder.join("stop.json").exists() {
+        // A damaged one says nothing to the shim.
+        if read_json::<StopRecord>(&folder.join("stop.json")).is_none() {
             let stop = StopRecord {
                 reason,
                 at: process::now(),
@@ -305,11 +355,37 @@ impl LocalExecutor {
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
         }
-        let Some(record) = self.living_shim(id) else {
-            return Ok(());
-        };
-        signal_verified(&record.shim)
+        if let Some(record) = self.living_shim(id) {
+            return signal_verified(&record.shim);
+        }
+        if self.unrecorded_shim(id).is_some() {
+            return damage::holders(&folder)
+                .iter()
+                .try_for_each(signal_verified);
+        }
+        Ok(())
     }
+}
+
+fn unreadable_exit(id: AttemptId, why: &str) -> Verdict {
+    let why =
+        format!("its record `exit.json` is damaged ({why}), so that how it ended is not known");
+    Verdict::Exited(Box::new(lost(id, Vec::new(), why, "exit_record")))
+}
+
+/// A tool may have been started, and the record of its supervisors, which would tell, can't be read.
+fn without_shim_record(folder: &Path, id: AttemptId, why: &str) -> io::Result<Verdict> {
+    if damage::made_in_another_boot(folder)? {
+        let restarted = "the machine was restarted";
+        let exit = write_interrupted(folder, id, Vec::new(), restarted, "other_boot")?;
+        return Ok(Verdict::Exited(Box::new(exit)));
+    }
+    Ok(Verdict::Stuck {
+        why: format!(
+            "its record `shim.json` is damaged ({why}) and it has no `exit.json`, so that nothing proves its processes \
+             gone; it counts as running until the machine is restarted"
+        ),
+    })
 }
 
 fn foreign(folder: &Path) -> String {
@@ -350,7 +426,17 @@ async fn until_gone(shim: &ProcessRecord) -> io::Result<()> {
     pidfd.readable().await.map(drop)
 }
 
+/// Room for each of an attempt's records, in bytes: reserved before it begins, so that a disk that fills up later can
+/// neither lose its end nor keep it from being stopped.
+const RECORDS: [(&str, u64); 3] = [
+    ("exit.json", shim::EXIT_BYTES),
+    ("shim.json", 4096),
+    ("stop.json", 4096),
+];
+
 fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool> {
+    let shards = paths.job.parent().and_then(Path::parent);
+    enough_to_start(shards.unwrap_or(Path::new("/")))?;
     fs::create_dir_all(paths.input())?;
     write_durably(
         &paths.job.join("job.json"),
@@ -363,22 +449,36 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     let attempts = paths.job.join("attempts");
     fs::create_dir_all(&attempts)?;
     let folder = paths.attempt(launch.id.attempt);
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        other => other?,
+    let lock = folder.join("attempt.lock");
+    if lock.exists() {
+        return Ok(false);
     }
+    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
     for name in ["work", "output"] {
-        fs::create_dir(folder.join(name))?;
+        fs::create_dir_all(folder.join(name))?;
     }
-    for name in ["progress", "attempt.lock"] {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(folder.join(name))?;
+    // Two of them repeat the command.
+    let command: usize = launch.command.iter().map(|word| 2 * word.len() + 16).sum();
+    for (name, bytes) in RECORDS {
+        reserve(&folder.join(name), bytes + command as u64)?;
     }
+    File::create(folder.join("progress"))?;
     sync_folder(&folder)?;
     sync_folder(&attempts)?;
+    make_lock(&lock)
+        .and_then(|()| sync_folder(&folder))
+        .inspect_err(|_| {
+            // Nothing has begun: the next try may make it anew.
+            fs::remove_file(&lock).ok();
+        })?;
     Ok(true)
+}
+
+/// The lock's text is the boot in which it was made: proof of death once that is over, should `shim.json` be damaged.
+fn make_lock(path: &Path) -> io::Result<()> {
+    let mut lock = File::create_new(path)?;
+    writeln!(lock, "{}", process::boot_id()?)?;
+    lock.sync_all()
 }
 
 /// Puts an input in place; an earlier attempt may have done so already.
@@ -441,7 +541,7 @@ fn names_this_lock(record: &ShimRecord, folder: &Path) -> bool {
     here.is_ok_and(|lock| lock.dev() == record.lock_device && lock.ino() == record.lock_inode)
 }
 
-fn running_of(folder: &Path, record: ShimRecord) -> Running {
+fn running_of(folder: &Path, shim: ProcessRecord) -> Running {
     // An adopted attempt's own start time comes with `exit.json`; until then the record's time is near enough.
     let written = fs::metadata(folder.join("shim.json"))
         .and_then(|file| file.modified())
@@ -451,7 +551,7 @@ fn running_of(folder: &Path, record: ShimRecord) -> Running {
         .map_or(0, |since| since.as_millis());
     let started_at = onelane_core::Timestamp::from_millis(i64::try_from(millis).unwrap_or(0));
     Running {
-        shim: record.shim,
+        shim,
         started_at,
         tool_version: None,
     }

@@ -28,7 +28,7 @@ use crate::record::{
 };
 
 /// Room kept for `exit.json`, in bytes.
-const EXIT_BYTES: u64 = 16 * 1024;
+pub(crate) const EXIT_BYTES: u64 = 16 * 1024;
 /// A start message is small: parameters are files by now.
 const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 

@@ -38,7 +38,17 @@ async fn results(handle: &Handle, id: &str) -> Result<(Job, Option<PathBuf>), Ap
         return Err(EngineError::Alive(job.id).into());
     }
     let output = handle.paths(job.id).output(job.attempt);
-    Ok((job, tokio::fs::canonicalize(output).await.ok()))
+    let found = tokio::fs::canonicalize(&output).await.ok();
+    if found.is_none() && job.state.started_at().is_some() {
+        return Err(ApiError::new(
+            Code::FilesGone,
+            format!(
+                "the results of job {} were deleted from the server's disk",
+                job.id
+            ),
+        ));
+    }
+    Ok((job, found))
 }
 
 /// All plain files below `root`, sorted. Links are left out: they could lead anywhere.

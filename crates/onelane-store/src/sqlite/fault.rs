@@ -16,7 +16,7 @@ pub(super) type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// True when the transaction can't go on, so that all commands of the group fail together.
     pub(super) fn ends_group(&self) -> bool {
-        self.is_full() || self.is_io()
+        self.is_full() || self.is_io() || self.is_unwritable()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -39,6 +39,15 @@ impl Fault {
         )
     }
 
+    /// A write was refused, and nothing says that an earlier one is lost.
+    fn is_unwritable(&self) -> bool {
+        let Self::Sqlite(error) = self else {
+            return false;
+        };
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        self.code() == Some(rusqlite::ErrorCode::ReadOnly) || code == Some(ffi::SQLITE_IOERR_WRITE)
+    }
+
     /// The same for each command of a group; an error can't be shared.
     pub(super) fn for_all(&self) -> StoreError {
         if self.is_full() {
@@ -46,6 +55,9 @@ impl Fault {
         }
         match self {
             Self::Told(error) => StoreError::Broken(error.to_string()),
+            Self::Sqlite(error) if self.is_unwritable() => {
+                StoreError::Unwritable(error.to_string())
+            }
             Self::Sqlite(error) => StoreError::Broken(error.to_string()),
         }
     }

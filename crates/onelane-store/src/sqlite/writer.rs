@@ -125,6 +125,7 @@ impl Writer {
             sink: Arc::clone(&sink),
             checkpointer,
             pages_since_checkpoint: 0,
+            is_full: false,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -227,6 +228,8 @@ struct Scribe {
     sink: Sink,
     checkpointer: Checkpointer,
     pages_since_checkpoint: usize,
+    /// The last group found no room.
+    is_full: bool,
 }
 
 impl Scribe {
@@ -242,7 +245,10 @@ impl Scribe {
     fn carry_out(&mut self, mut group: Vec<Box<dyn Command>>) {
         let before = self.marks;
         match self.write(&mut group) {
-            Ok(applied) => self.tell(group, applied),
+            Ok(applied) => {
+                self.is_full = false;
+                self.tell(group, applied);
+            }
             Err(fault) => {
                 self.marks = before;
                 self.give_up(group, &fault);
@@ -285,7 +291,7 @@ impl Scribe {
 
     fn commit(&self) -> Outcome<()> {
         match execute(&self.db, COMMIT) {
-            Err(fault) if fault.is_io() => abort("a commit", &fault),
+            Err(fault) if fault.is_sync() => abort("a commit", &fault),
             outcome => outcome,
         }
     }
@@ -307,11 +313,14 @@ impl Scribe {
         }
     }
 
-    fn give_up(&self, group: Vec<Box<dyn Command>>, fault: &Fault) {
+    fn give_up(&mut self, group: Vec<Box<dyn Command>>, fault: &Fault) {
         if fault.is_sync() {
             abort("a write", fault);
         }
-        tracing::error!(fault = ?fault, commands = group.len(), "nothing of a group of commands could be written");
+        // A full disk is tried again and again: once in a row says it.
+        if !(fault.is_full() && std::mem::replace(&mut self.is_full, fault.is_full())) {
+            tracing::error!(fault = ?fault, commands = group.len(), "nothing of a group of commands could be written");
+        }
         // SQLite may have rolled back by itself.
         if !self.db.is_autocommit()
             && let Err(second) = execute(&self.db, ROLLBACK)
@@ -643,6 +652,7 @@ mod tests {
             sink: Sink::default(),
             checkpointer,
             pages_since_checkpoint: 0,
+            is_full: false,
         };
         let bad = |desk: &mut Desk<'_>| {
             desk.set_setting("two", "written, then taken back")?;

@@ -83,7 +83,7 @@ impl ClientError {
             Self::NoServer { .. }
                 | Self::Lost { .. }
                 | Self::Refused {
-                    status: 429 | 502..=504,
+                    status: 429 | 502..=504 | 507,
                     ..
                 }
         )
@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn a_full_queue_passes_and_a_bad_input_does_not() {
-        assert!(refused(429).is_passing() && refused(503).is_passing());
+        assert!(
+            refused(429).is_passing() && refused(503).is_passing() && refused(507).is_passing()
+        );
         assert!(!refused(422).is_passing() && !refused(500).is_passing());
     }
 }

@@ -11,6 +11,7 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod crash;
+mod disk;
 mod http;
 mod one_by_one;
 mod openapi;

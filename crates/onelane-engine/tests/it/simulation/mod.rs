@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use onelane_core::{JobId, Priority, StateWord, StopReason, Timestamp};
-use onelane_engine::{Engine, EngineError, Event, Handle, JobInput, NewJob, Setup, Surroundings};
+use onelane_engine::{
+    DiskFloor, Engine, EngineError, Event, Handle, JobInput, NewJob, Setup, Surroundings,
+};
 use onelane_tools::ToolDefinition;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
@@ -433,6 +435,7 @@ impl Schedule {
             jobs: PathBuf::from("/nowhere/jobs"),
             uploads: PathBuf::from("/nowhere/uploads"),
             boot_id,
+            floor: DiskFloor::new(Vec::new(), Some(0)),
         };
         let engine = Started::default();
         let slot = engine.clone();
