@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub uploads: PathBuf,
     pub floor: DiskFloor,
     pub held: Held,
+    pub pausing: tokio::sync::Mutex<()>,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     actions: mpsc::UnboundedSender<Action>,
@@ -124,6 +125,7 @@ impl Engine {
             uploads: setup.uploads,
             floor: setup.floor,
             held: Held::default(),
+            pausing: tokio::sync::Mutex::default(),
             boot_id: setup.boot_id,
             progress: Mutex::default(),
             actions: sender,
@@ -178,8 +180,14 @@ async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
     }
     sweep_uploads(shared).await?;
     for job in alive {
-        let interruptions = interruptions(shared, job.id).await?;
-        shared.feed(Event::WasAlive { job, interruptions });
+        let attempts = shared.store.attempts(job.id).await?;
+        let interruptions = count_interruptions(&attempts, &shared.boot_id);
+        let record = attempts.into_iter().find(|a| a.attempt == job.attempt);
+        shared.feed(Event::WasAlive {
+            job,
+            interruptions,
+            record,
+        });
     }
     for entry in queue {
         shared.feed(Event::Waits(entry));
@@ -231,18 +239,20 @@ async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
 
 async fn interruptions(shared: &Shared, id: JobId) -> Result<u32, EngineError> {
     let attempts = shared.store.attempts(id).await?;
+    Ok(count_interruptions(&attempts, &shared.boot_id))
+}
+
+/// What was cut off in this boot. An attempt belongs to the boot that it was claimed in, whether or not its shim got
+/// far enough to be known.
+fn count_interruptions(attempts: &[AttemptRecord], boot_id: &str) -> u32 {
     let in_this_boot = |record: &&AttemptRecord| {
         let cut_off = matches!(
             record.outcome.as_deref(),
             Some("interrupted" | "never_started")
         );
-        cut_off
-            && record
-                .shim
-                .as_ref()
-                .is_none_or(|shim| shim.boot_id == shared.boot_id)
+        cut_off && record.boot_id.as_deref() == Some(boot_id)
     };
-    Ok(u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX))
+    u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX)
 }
 
 async fn perform_all(shared: Arc<Shared>, mut actions: mpsc::UnboundedReceiver<Action>) {
@@ -294,8 +304,11 @@ async fn load(shared: &Shared, id: JobId) {
     }
 }
 
-async fn commit(shared: &Shared, transition: Transition) {
+async fn commit(shared: &Shared, mut transition: Transition) {
     let id = transition.id;
+    if let Some(record) = &mut transition.record {
+        record.boot_id.get_or_insert_with(|| shared.boot_id.clone());
+    }
     loop {
         match shared.store.transition(transition.clone()).await {
             Ok(job) => {

@@ -156,6 +156,13 @@ fn word(action: &Action) -> String {
     }
 }
 
+fn cancel(job: &Job) -> Event {
+    Event::Cancel {
+        id: job.id,
+        order_key: job.order_key,
+    }
+}
+
 fn first_attempt(job: JobId) -> AttemptId {
     AttemptId { job, attempt: 1 }
 }
@@ -279,7 +286,7 @@ fn cancelling_a_waiting_job_ends_it_at_once() {
     let mut world = World::with(&jobs);
     world.feed(waits(&jobs[0], vec![]));
     world.feed(waits(&jobs[1], vec![]));
-    assert_eq!(world.feed(Event::Cancel(jobs[1].clone())), [""; 0]);
+    assert_eq!(world.feed(cancel(&jobs[1])), [""; 0]);
     assert_eq!(world.states()[1], StateWord::Cancelled);
     assert_eq!(world.state.queued(), 0);
 }
@@ -289,7 +296,7 @@ fn cancelling_a_starting_job_stops_it_now_and_again_when_it_runs() {
     let first = job(1, "whole");
     let mut world = World::with(std::slice::from_ref(&first));
     world.feed(waits(&first, vec![]));
-    assert_eq!(world.feed(Event::Cancel(first.clone())), ["stop cancel"]);
+    assert_eq!(world.feed(cancel(&first)), ["stop cancel"]);
     assert_eq!(
         world.feed(running(first.id)),
         ["watch attempt 1", "stop cancel"]
@@ -308,7 +315,7 @@ fn a_tool_that_had_ended_before_the_stop_reached_it_has_succeeded() {
     let mut world = World::with(std::slice::from_ref(&first));
     world.feed(waits(&first, vec![]));
     world.feed(running(first.id));
-    assert_eq!(world.feed(Event::Cancel(first.clone())), ["stop cancel"]);
+    assert_eq!(world.feed(cancel(&first)), ["stop cancel"]);
     world.feed(exit(first.id, 0));
     assert_eq!(world.states(), [StateWord::Succeeded]);
 }
@@ -330,7 +337,7 @@ fn a_wish_that_comes_while_a_commit_is_under_way_is_not_lost() {
         panic!("{actions:?}")
     };
     // Claimed on disk in a moment; the cancellation comes first.
-    assert!(step(&mut state, Event::Cancel(first.clone()), NOW).is_empty());
+    assert!(step(&mut state, cancel(&first), NOW).is_empty());
     let actions = step(&mut state, Event::Committed(after(first, claim)), NOW);
     let [Action::Commit(end)] = &actions[..] else {
         panic!("{actions:?}")
@@ -403,6 +410,7 @@ fn a_job_of_an_earlier_server_is_looked_at_before_anything_starts() {
     let adopted = world.feed(Event::WasAlive {
         job: first.clone(),
         interruptions: 0,
+        record: None,
     });
     assert_eq!(adopted, ["recover attempt 1"]);
     assert_eq!(world.feed(waits(&second, vec![])), [""; 0]);

@@ -13,7 +13,10 @@ use crate::{Result, StoreError};
 pub(super) const APPLICATION_ID: i32 = 0x4f6e_654c;
 
 /// The schema's steps; a database with `user_version` n has had the first n.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001.sql"),
+    include_str!("../../migrations/0002.sql"),
+];
 
 /// Only has an effect on an empty file, hence before anything else.
 const CREATE: &str = "

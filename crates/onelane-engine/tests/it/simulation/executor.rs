@@ -69,6 +69,7 @@ impl ModelExecutor {
                 attempt.phase = Phase::Spawned;
                 attempt.shim = true;
             }
+            world.ledger.hindered.remove(&key(id));
         })
         .await
     }
@@ -152,7 +153,10 @@ impl Executor for ModelExecutor {
             })
             .await
             .inspect_err(|_| {
-                self.world.lock().ledger.hindered.insert(key(id));
+                let mut world = self.world.lock();
+                if !world.attempts.contains_key(&key(id)) {
+                    world.ledger.hindered.insert(key(id));
+                }
             })?;
         if !is_new {
             return self.look(id).await.map(|found| self.hear(id, found));

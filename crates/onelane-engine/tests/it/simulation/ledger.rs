@@ -26,10 +26,8 @@ pub(crate) struct Ledger {
     pub(crate) cancelling: BTreeSet<JobId>,
     /// Answered wishes to stop, with the attempt that they were answered for.
     pub(crate) promised_stop: BTreeMap<JobId, AttemptNo>,
-    /// A pause was answered, and nobody has asked for the end of it.
+    /// A pause was answered, and its end is not on the disk.
     pub(crate) paused: bool,
-    /// How often somebody asked for the end of a pause.
-    pub(crate) resumes: u64,
     /// Attempts that the machine could not start: no fault of the job.
     pub(crate) hindered: BTreeSet<AttemptKey>,
     claimed_in: BTreeMap<AttemptKey, u32>,

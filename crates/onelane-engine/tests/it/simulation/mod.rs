@@ -582,13 +582,7 @@ impl Schedule {
             (Act::Cancel, Some(id)) => Box::pin(cancel(world, id, handle)),
             (Act::Remove, Some(id)) => Box::pin(async move { drop(handle.remove(id).await) }),
             (Act::Pause, _) => Box::pin(pause(world, handle)),
-            (Act::Resume, _) => {
-                let mut asked = world.lock();
-                asked.ledger.paused = false;
-                asked.ledger.resumes += 1;
-                drop(asked);
-                Box::pin(async move { drop(handle.resume().await) })
-            }
+            (Act::Resume, _) => Box::pin(async move { drop(handle.resume().await) }),
             _ => return,
         };
         self.send(act, request);
@@ -705,15 +699,8 @@ async fn cancel(world: Shared, id: JobId, handle: Handle) {
 }
 
 async fn pause(world: Shared, handle: Handle) {
-    let asked_before = {
-        let mut world = world.lock();
-        world.ledger.paused = false;
-        world.ledger.resumes
-    };
     if handle.pause().await.is_ok() {
         let mut world = world.lock();
-        if world.ledger.resumes == asked_before {
-            world.ledger.paused = true;
-        }
+        world.ledger.paused = world.settings.get("paused").is_some_and(|p| p == "yes");
     }
 }

@@ -273,6 +273,7 @@ impl Store for ModelStore {
     async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
         self.commit("commit a setting", None, |world| {
             world.settings.insert(key.into(), value.into());
+            world.ledger.paused = false;
             Ok(((), None))
         })
         .await
