@@ -182,11 +182,12 @@ async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
     for job in alive {
         let attempts = shared.store.attempts(job.id).await?;
         let interruptions = count_interruptions(&attempts, &shared.boot_id);
-        let record = attempts.into_iter().find(|a| a.attempt == job.attempt);
+        let mut attempts = attempts.into_iter();
+        let record = attempts.find(|record| record.attempt == job.attempt);
         shared.feed(Event::WasAlive {
             job,
             interruptions,
-            record,
+            record: record.map(Box::new),
         });
     }
     for entry in queue {

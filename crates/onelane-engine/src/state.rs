@@ -23,7 +23,7 @@ pub enum Event {
         /// Its interrupted attempts in this boot.
         interruptions: u32,
         /// What the store knows of its attempt.
-        record: Option<AttemptRecord>,
+        record: Option<Box<AttemptRecord>>,
     },
     /// A claimed job was read from the store.
     Loaded {
@@ -265,7 +265,7 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
             record,
         } => {
             let (id, attempt) = (job.id, job.attempt);
-            adopt(state, job, interruptions, record);
+            adopt(state, job, interruptions, record.map(|record| *record));
             actions.push(Action::Recover(id, attempt));
         }
         Event::Loaded { job, interruptions } => claim(state, job, interruptions, now, actions),
@@ -351,8 +351,8 @@ fn claim(
         return;
     };
     if job.state.word() != StateWord::Queued {
-        // Cancelled between its turn and its claim.
-        state.alive.remove(&job.id);
+        // Ended between its turn and its claim.
+        ended(state, job.id);
         return;
     }
     if alive.is_cancelled() {

@@ -432,3 +432,103 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first.unwrap(), second.unwrap(), "seed {seed}");
     }
 }
+
+/// Given a job whose interruption is on its way to the disk, when somebody cancels it, then it is not queued again for
+/// good.
+#[test]
+fn a_wish_that_comes_while_a_job_is_queued_again_is_not_lost() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    world.feed(running(first.id));
+    let actions = step(&mut world.state, cut_off(first.id), NOW);
+    let [Action::Commit(requeue)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(step(&mut world.state, cancel(&first), NOW).is_empty());
+    let requeued = world.commit(requeue);
+    assert_eq!(world.feed(requeued), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Cancelled]);
+}
+
+#[test]
+fn a_cancellation_read_before_the_job_was_queued_again_ends_it_as_it_is_now() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    world.feed(running(first.id));
+    world.feed(Event::Pause);
+    world.feed(cut_off(first.id));
+    assert_eq!(world.states(), [StateWord::Queued]);
+    assert_eq!(world.feed(cancel(&first)), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Cancelled]);
+}
+
+#[test]
+fn cancelling_a_job_that_is_read_for_its_claim_ends_it_without_an_attempt() {
+    let first = job(1, "whole");
+    let mut state = state();
+    step(&mut state, waits(&first, vec![]), NOW);
+    assert!(step(&mut state, cancel(&first), NOW).is_empty());
+    let loaded = Event::Loaded {
+        job: first,
+        interruptions: 0,
+    };
+    let actions = step(&mut state, loaded, NOW);
+    let [Action::Commit(end)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((end.to.word(), end.attempt), (StateWord::Cancelled, 0));
+}
+
+#[test]
+fn a_word_about_an_earlier_attempt_comes_too_late() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    assert_eq!(world.feed(cut_off(first.id)), ["launch 1 attempt 2"]);
+    assert_eq!(world.feed(exit(first.id, 0)), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Starting]);
+}
+
+#[test]
+fn an_adopted_attempt_keeps_its_record() {
+    let mut first = job(1, "whole");
+    let mut earlier = state();
+    step(&mut earlier, waits(&first, vec![]), NOW);
+    let loaded = Event::Loaded {
+        job: first.clone(),
+        interruptions: 0,
+    };
+    let actions = step(&mut earlier, loaded, NOW);
+    let [Action::Commit(claim)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    first = after(first, claim);
+    let adopted = Event::WasAlive {
+        job: first.clone(),
+        interruptions: 0,
+        record: claim.record.clone().map(Box::new),
+    };
+    let mut state = state();
+    step(&mut state, adopted, NOW);
+    let later = Timestamp::from_millis(9_000);
+    let actions = step(&mut state, exit(first.id, 0), later);
+    let [Action::Commit(end)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(end.record.as_ref().unwrap().claimed_at, NOW);
+}
+
+#[test]
+fn a_job_that_is_gone_is_waited_for_no_longer() {
+    let jobs = [job(1, "whole"), job(2, "whole")];
+    let mut state = state();
+    step(&mut state, waits(&jobs[0], vec![]), NOW);
+    step(&mut state, waits(&jobs[1], vec![jobs[0].id]), NOW);
+    let actions = step(&mut state, Event::Gone(jobs[0].id), NOW);
+    let [Action::Load(id), Action::QueueMoved] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*id, jobs[1].id);
+}

@@ -27,6 +27,10 @@ pub(crate) enum Phase {
     Gone,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the world that is true or not by itself"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) phase: Phase,
@@ -137,7 +141,7 @@ impl Attempt {
 }
 
 impl World {
-    pub(crate) fn running(&self, id: AttemptId, boot: u32, started_at: Timestamp) -> Running {
+    pub(crate) fn running(id: AttemptId, boot: u32, started_at: Timestamp) -> Running {
         let shim = ProcessRecord {
             pid: 100 + id.attempt,
             start_time: 1,
@@ -193,7 +197,7 @@ impl World {
             Phase::Spawned => Self::take_lock(&mut attempt),
             Phase::Locked => self.write_shim_record(&mut attempt),
             Phase::Recorded => self.go(id, &mut attempt, dice),
-            Phase::Running => self.supervise(&mut attempt, dice),
+            Phase::Running => Self::supervise(&mut attempt, dice),
             Phase::Ended => {
                 self.write_exit(id, &mut attempt);
             }
@@ -257,7 +261,7 @@ impl World {
         }
     }
 
-    fn supervise(&self, attempt: &mut Attempt, dice: &mut Dice) {
+    fn supervise(attempt: &mut Attempt, dice: &mut Dice) {
         let cut_off = Outcome::Interrupted {
             message: "a supervisor was killed".into(),
         };

@@ -61,7 +61,9 @@ impl ModelExecutor {
     async fn begin(&self, id: AttemptId) -> Result<()> {
         self.write("make the lock", id, |world| {
             let attempt = world.attempts.get_mut(&key(id));
-            attempt.into_iter().for_each(|a| a.has_lock = true);
+            if let Some(attempt) = attempt {
+                attempt.has_lock = true;
+            }
         })
         .await?;
         self.write("spawn the shim", id, |world| {
@@ -79,7 +81,7 @@ impl ModelExecutor {
         let attempt = world.attempts.get(&key(id))?;
         let started_at = attempt.started_at.unwrap_or_else(|| world.time());
         let boot = attempt.record.filter(|_| attempt.is_supervised())?;
-        Some(Found::Running(world.running(id, boot, started_at)))
+        Some(Found::Running(World::running(id, boot, started_at)))
     }
 
     /// Takes the lock once it is free, then looks under it.

@@ -9,6 +9,7 @@ use onelane_core::{
 use onelane_exec::{AttemptId, Outcome};
 use onelane_store::{QueueEntry, Transition};
 
+use super::attempt::Attempt;
 use super::world::{AttemptKey, MACHINE, Row, World, key};
 
 /// The engine's knowledge as it must be: what it was told, when it was told.
@@ -16,10 +17,12 @@ use super::world::{AttemptKey, MACHINE, Row, World, key};
 pub(crate) struct Ledger {
     /// Who waits, and for whom.
     line: BTreeMap<OrderKey, (JobId, Vec<JobId>)>,
-    /// Who holds a part of the machine.
-    holders: BTreeSet<JobId>,
+    /// Who holds a part of the machine, and which.
+    holders: BTreeMap<JobId, Capacity>,
     /// Answered submissions.
     pub(crate) acknowledged: BTreeSet<JobId>,
+    /// Jobs that somebody deleted, perhaps before their own submission was answered.
+    pub(crate) deleted: BTreeSet<JobId>,
     /// Jobs that somebody wanted to cancel, ever.
     pub(crate) wanted_cancelled: BTreeSet<JobId>,
     /// … and since this server started: they need not wait for their turn to be read.
@@ -58,7 +61,12 @@ impl Ledger {
     }
 
     /// A new server knows what the store knows.
-    pub(crate) fn restart(&mut self, rows: &BTreeMap<JobId, Row>, paused: bool) {
+    pub(crate) fn restart(
+        &mut self,
+        rows: &BTreeMap<JobId, Row>,
+        takes: impl Fn(&Row) -> Capacity,
+        paused: bool,
+    ) {
         self.line.clear();
         self.holders.clear();
         self.cancelling.clear();
@@ -72,7 +80,7 @@ impl Ledger {
                     self.line.insert(row.job.order_key, waiting);
                 }
                 StateWord::Starting | StateWord::Running => {
-                    self.holders.insert(row.job.id);
+                    self.holders.insert(row.job.id, takes(row));
                 }
                 _ => {}
             }
@@ -115,8 +123,8 @@ impl World {
         if self.ledger.paused {
             self.accuse(format!("pause: {} starts in a paused queue", self.name(id)));
         }
-        self.ledger.holders.insert(id);
-        let taken = sum(self.ledger.holders.iter().map(|id| self.takes(*id)));
+        self.ledger.holders.insert(id, self.takes(id));
+        let taken = sum(self.ledger.holders.values().copied());
         if !MACHINE.fits(&taken) {
             self.accuse(format!(
                 "capacity: {} is admitted beside others",
@@ -229,7 +237,8 @@ impl World {
     /// Nothing of the attempt may run, or start, once the job has left it.
     fn check_proof(&mut self, row: &Row, wish: &Transition) {
         let attempt = (wish.id, row.job.attempt);
-        let may_run = self.attempts.get(&attempt).is_some_and(|a| a.may_run());
+        let attempt_now = self.attempts.get(&attempt);
+        let may_run = attempt_now.is_some_and(Attempt::may_run);
         let may_start = self.points.iter().any(|point| {
             let starts = [
                 "make the attempt's folder",
@@ -348,7 +357,7 @@ impl World {
             .ledger
             .acknowledged
             .iter()
-            .find(|id| !self.rows.contains_key(id));
+            .find(|id| !self.rows.contains_key(id) && !self.ledger.deleted.contains(id));
         if let Some(id) = lost {
             self.accuse(format!("loss: {id} was acknowledged and is not there"));
         }

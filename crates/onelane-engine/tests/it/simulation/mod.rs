@@ -411,9 +411,7 @@ impl Schedule {
         let boot_id = {
             let mut world = world.lock();
             let paused = world.settings.get("paused").is_some_and(|p| p == "yes");
-            let rows = std::mem::take(&mut world.rows);
-            world.ledger.restart(&rows, paused);
-            world.rows = rows;
+            world.restart(paused);
             world.note(|_| "a server starts".into());
             world.boot_id()
         };

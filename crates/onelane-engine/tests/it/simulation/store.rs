@@ -67,8 +67,9 @@ impl ModelStore {
     }
 }
 
-const fn about(job: JobId) -> Option<AttemptId> {
-    Some(AttemptId { job, attempt: 0 })
+/// A job without any of its attempts.
+const fn about(job: JobId) -> AttemptId {
+    AttemptId { job, attempt: 0 }
 }
 
 impl World {
@@ -178,7 +179,7 @@ impl Store for ModelStore {
     }
 
     async fn submit(&self, job: NewJob) -> Result<Submitted> {
-        self.commit("commit a submission", about(job.id), |world| {
+        self.commit("commit a submission", Some(about(job.id)), |world| {
             Ok(world.submit(job))
         })
         .await
@@ -190,7 +191,7 @@ impl Store for ModelStore {
 
     async fn transition(&self, transition: Transition) -> Result<Job> {
         let job = self
-            .commit("commit a transition", about(transition.id), |world| {
+            .commit("commit a transition", Some(about(transition.id)), |world| {
                 world.transition(transition)
             })
             .await?;
@@ -199,13 +200,13 @@ impl Store for ModelStore {
     }
 
     async fn remove(&self, id: JobId) -> Result<()> {
-        self.commit("commit a deletion", about(id), |world| {
+        self.commit("commit a deletion", Some(about(id)), |world| {
             match world.rows.get(&id).map(|row| row.job.state.is_final()) {
                 None => Err(StoreError::NoSuchJob(id)),
                 Some(false) => Err(StoreError::Alive(id)),
                 Some(true) => {
                     world.rows.remove(&id);
-                    world.ledger.acknowledged.remove(&id);
+                    world.ledger.deleted.insert(id);
                     Ok(((), Some(Change::Removed(id))))
                 }
             }
@@ -217,7 +218,7 @@ impl Store for ModelStore {
         if CLIENT.try_with(|_| ()).is_err() {
             self.world.lock().check_admission(id);
         }
-        self.read("read a job", about(id), |world| {
+        self.read("read a job", Some(about(id)), |world| {
             world.rows.get(&id).map(|row| row.job.clone())
         })
         .await
@@ -232,8 +233,10 @@ impl Store for ModelStore {
     }
 
     async fn input(&self, id: JobId) -> Result<Option<JobInput>> {
-        self.read("read an input", about(id), |_| Some(JobInput::default()))
-            .await
+        self.read("read an input", Some(about(id)), |_| {
+            Some(JobInput::default())
+        })
+        .await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {

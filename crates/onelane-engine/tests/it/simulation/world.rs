@@ -150,11 +150,19 @@ impl World {
 
     /// What a job takes of the machine.
     pub(crate) fn takes(&self, id: JobId) -> Capacity {
-        let tool = self
-            .rows
-            .get(&id)
-            .and_then(|row| self.tools.get(&row.job.definition));
-        tool.map_or(MACHINE, |tool| tool.needs.of(MACHINE))
+        let row = self.rows.get(&id);
+        row.map_or(MACHINE, |row| takes(&self.tools, row))
+    }
+
+    /// A new server begins with what the store knows.
+    pub(crate) fn restart(&mut self, paused: bool) {
+        let Self {
+            ledger,
+            rows,
+            tools,
+            ..
+        } = self;
+        ledger.restart(rows, |row| takes(tools, row), paused);
     }
 
     fn is_ready(&self, point: &Point) -> bool {
@@ -201,6 +209,11 @@ impl World {
         // The caller may have gone away.
         point.grant.send(fate).ok();
     }
+}
+
+fn takes(tools: &BTreeMap<String, Arc<ToolDefinition>>, row: &Row) -> Capacity {
+    let tool = tools.get(&row.job.definition);
+    tool.map_or(MACHINE, |tool| tool.needs.of(MACHINE))
 }
 
 /// The world, as the model store and the model executor of one server share it with the schedule.
