@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::{root, run};
+use crate::root;
 
 /// More seeds than any of the mutants has needed so far.
 const SEEDS: &str = "2000";
@@ -235,7 +235,10 @@ fn simulation(copy: &Path, place: &Path) -> anyhow::Result<Run> {
         "--example",
         "simulate",
     ];
-    run(in_copy(copy, place, "build").args(arguments))?;
+    let built = in_copy(copy, place, "build").args(arguments).status()?;
+    if !built.success() {
+        bail!("it can't be built");
+    }
     let output = in_copy(copy, place, "run")
         .args(arguments)
         .args(["--", "--seeds", SEEDS])

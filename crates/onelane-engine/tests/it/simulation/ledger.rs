@@ -107,9 +107,15 @@ impl World {
         let Some(order) = self.rows.get(&id).map(|row| row.job.order_key) else {
             return;
         };
-        let was_in_line = self.ledger.line.remove(&order).is_some();
-        if self.ledger.cancelling.contains(&id) || !was_in_line {
+        let Some((_, after)) = self.ledger.line.remove(&order) else {
             return;
+        };
+        if self.ledger.cancelling.contains(&id) {
+            return;
+        }
+        if let Some(other) = after.first() {
+            let (early, late) = (self.name(id), self.name(*other));
+            self.accuse(format!("after: {early} starts before {late} has ended"));
         }
         let passed = self.ledger.line.range(..order).find(|(_, (other, after))| {
             after.is_empty() && !self.ledger.cancelling.contains(other)

@@ -277,7 +277,7 @@ impl Schedule {
 
     fn run(mut self) -> Result<Totals, Broken> {
         self.start_server();
-        for _ in 0..40 + self.dice.below(160) {
+        for _ in 0..25 + self.dice.below(110) {
             let act = self.choose();
             self.perform(act);
             self.verdict()?;
@@ -372,7 +372,14 @@ impl Schedule {
             Act::Reboot => self.reboot(),
             Act::Kill | Act::GoingDown => self.harm(act),
         }
-        self.settle();
+        let is_outside = matches!(
+            act,
+            Act::Advance | Act::ClockJump | Act::DiskFills | Act::Kill | Act::GoingDown
+        );
+        // What happens outside of the server reaches it only by an operation that is granted.
+        if !is_outside {
+            self.settle();
+        }
     }
 
     /// Everything runs until it waits for the schedule.
@@ -515,7 +522,7 @@ impl Schedule {
             0 => Fate::Late,
             _ => Fate::Now,
         };
-        self.totals.digest = (self.totals.digest ^ at as u64).wrapping_mul(0x0100_0000_01B3);
+        self.totals.digest = world.points[at].digest(self.totals.digest);
         world.grant(at, fate);
     }
 
@@ -570,10 +577,14 @@ impl Schedule {
     }
 
     fn ask(&mut self, act: Act) {
+        let some_job = self.some_job();
+        self.ask_about(act, some_job);
+    }
+
+    fn ask_about(&mut self, act: Act, some_job: Option<JobId>) {
         let Some(handle) = self.server.as_ref().and_then(Server::handle) else {
             return;
         };
-        let some_job = self.some_job();
         let world = self.world.clone();
         let request: Request = match (act, some_job) {
             (Act::Submit, other) => Box::pin(submit(world, self.new_job(&handle, other), handle)),
@@ -622,6 +633,9 @@ impl Schedule {
             .lock()
             .note(|_| "from here on nothing fails".into());
         self.world.lock().disk_full = false;
+        if self.dice.chance(300) {
+            self.cancel_what_is_cut_off();
+        }
         self.end_what_can()?;
         self.world.lock().check_quiet();
         self.verdict()?;
@@ -631,15 +645,37 @@ impl Schedule {
         self.verdict()
     }
 
+    /// In a paused queue nothing that comes later makes up for a wish that is lost.
+    fn cancel_what_is_cut_off(&mut self) {
+        self.ask(Act::Pause);
+        self.settle();
+        for _ in 0..3 {
+            self.harm(Act::Kill);
+            let alive = self.world.lock().claimed();
+            if !alive.is_empty() {
+                let id = self.dice.pick(&alive);
+                self.ask_about(Act::Cancel, Some(id));
+                self.settle();
+            }
+        }
+    }
+
+    /// First what can end in a queue that may be paused, then all.
     fn end_what_can(&mut self) -> Result<(), Broken> {
-        let (mut quiet, mut asked) = (0, false);
+        self.go_on_until_quiet()?;
+        self.ask(Act::Resume);
+        self.settle();
+        self.go_on_until_quiet()
+    }
+
+    fn go_on_until_quiet(&mut self) -> Result<(), Broken> {
+        let mut quiet = 0;
         while quiet < QUIET {
             self.totals.events += 1;
             let (grants, supervised) = {
                 let world = self.world.lock();
                 (world.ready().len(), world.supervised().len())
             };
-            let open = self.server.as_ref().is_some_and(|s| s.handle().is_some());
             if self.server.is_none() {
                 self.start_server();
             } else if self.dice.below(grants + supervised) < grants {
@@ -648,9 +684,6 @@ impl Schedule {
             } else if supervised > 0 {
                 self.advance();
                 quiet = 0;
-            } else if open && !asked {
-                self.ask(Act::Resume);
-                asked = true;
             } else {
                 self.pass(1_100);
                 quiet += 1;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use onelane_core::{AttemptNo, Capacity, Job, JobId, Timestamp};
+use onelane_core::{AttemptNo, Capacity, Job, JobId, StateWord, Timestamp};
 use onelane_exec::{AttemptId, Found};
 use onelane_store::AttemptRecord;
 use onelane_tools::ToolDefinition;
@@ -69,6 +69,19 @@ pub(crate) struct Point {
     pub(crate) may_fail: bool,
     client: Option<u32>,
     grant: oneshot::Sender<Fate>,
+}
+
+impl Point {
+    /// Of everything that was granted before, and this (FNV-1a).
+    pub(crate) fn digest(&self, before: u64) -> u64 {
+        let about = self.about.map(|id| (*id.job.as_bytes(), id.attempt));
+        let bytes = about.iter().flat_map(|(job, _)| job.iter().copied());
+        let attempt = about.map_or(0, |(_, attempt)| attempt);
+        let words = self.what.bytes().chain(bytes).chain(attempt.to_le_bytes());
+        words.fold(before, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +165,17 @@ impl World {
     pub(crate) fn takes(&self, id: JobId) -> Capacity {
         let row = self.rows.get(&id);
         row.map_or(MACHINE, |row| takes(&self.tools, row))
+    }
+
+    /// Jobs that are starting or running.
+    pub(crate) fn claimed(&self) -> Vec<JobId> {
+        let rows = self.rows.values().map(|row| &row.job);
+        rows.filter(|job| {
+            let word = job.state.word();
+            matches!(word, StateWord::Starting | StateWord::Running)
+        })
+        .map(|job| job.id)
+        .collect()
     }
 
     /// A new server begins with what the store knows.
