@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::root;
 
 /// More seeds than any of the mutants has needed so far.
-const SEEDS: &str = "2000";
+const SEEDS: &str = "6000";
 
 /// A bug: in `file` under `crates/`, `old` becomes `new`, which breaks a promise.
 struct Mutant {

@@ -111,7 +111,7 @@ async fn the_file_is_made_as_designed() {
     assert_eq!(pragma(&path, "journal_mode"), "wal");
     assert_eq!(pragma(&path, "auto_vacuum"), "2");
     assert_eq!(pragma(&path, "page_size"), "4096");
-    assert_eq!(pragma(&path, "user_version"), "1");
+    assert_eq!(pragma(&path, "user_version"), "2");
     assert_eq!(pragma(&path, "application_id"), 0x4f6e_654c.to_string());
 }
 
