@@ -1,8 +1,12 @@
-//! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all.
+//! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all;
+//! `simulate` and `mutants` run the engine against a model of the world.
 #![expect(
     clippy::print_stdout,
     reason = "a task says what it does and reads its environment"
 )]
+
+mod mutants;
+mod simulate;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,9 +31,14 @@ const PYTHON: [&str; 4] = [
 ];
 
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
-        _ => bail!("usage: cargo xtask test"),
+        Some("simulate") => simulate::simulate(&arguments),
+        Some("mutants") => mutants::mutants(&arguments),
+        _ => bail!(
+            "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME]"
+        ),
     }
 }
 

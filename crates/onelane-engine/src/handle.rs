@@ -182,7 +182,8 @@ impl Handle {
             if job.state.is_final() || job.stop_reason == Some(StopReason::Cancel) {
                 return Ok(job);
             }
-            self.shared.feed(Event::Cancel(job.clone()));
+            let order_key = job.order_key;
+            self.shared.feed(Event::Cancel { id, order_key });
             if tokio::time::timeout_at(deadline, news.changed())
                 .await
                 .is_err()
@@ -280,18 +281,27 @@ impl Handle {
 
     /// Holds back new starts; survives a restart.
     pub async fn pause(&self) -> Result<()> {
-        self.shared.store.set_setting("paused", "yes").await?;
-        self.shared.feed(Event::Pause);
-        self.shared.watchers.tell_all();
-        Ok(())
+        self.set_paused("yes", Event::Pause).await
     }
 
     /// Lets jobs start again.
     pub async fn resume(&self) -> Result<()> {
-        self.shared.store.set_setting("paused", "no").await?;
-        self.shared.feed(Event::Resume);
-        self.shared.watchers.tell_all();
-        Ok(())
+        self.set_paused("no", Event::Resume).await
+    }
+
+    /// In one piece, also when the caller goes away, and one after another: else the disk could say `paused` and the
+    /// engine not.
+    async fn set_paused(&self, setting: &'static str, event: Event) -> Result<()> {
+        let shared = self.shared.clone();
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = shared.pausing.lock().await;
+            shared.store.set_setting("paused", setting).await?;
+            shared.feed(event);
+            shared.watchers.tell_all();
+            Ok(())
+        });
+        task.await
+            .map_err(|error| EngineError::Broken(error.to_string()))?
     }
 
     /// Makes a job's folder before its start, for those who are told its path.

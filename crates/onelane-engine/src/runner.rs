@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub uploads: PathBuf,
     pub floor: DiskFloor,
     pub held: Held,
+    pub pausing: tokio::sync::Mutex<()>,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     /// Why a job is stuck; found anew after a restart.
@@ -81,10 +82,12 @@ impl Shared {
     }
 
     /// What the executor found goes to the engine; why a job is stuck is kept for whoever asks.
-    fn found(&self, id: JobId, found: Found) {
+    fn found(&self, id: AttemptId, found: Found) {
         match &found {
-            Found::Over(Verdict::Stuck { why }) => drop(self.stuck.lock().insert(id, why.clone())),
-            _ => drop(self.stuck.lock().remove(&id)),
+            Found::Over(Verdict::Stuck { why }) => {
+                drop(self.stuck.lock().insert(id.job, why.clone()))
+            }
+            _ => drop(self.stuck.lock().remove(&id.job)),
         }
         self.feed(Event::Found { id, found });
     }
@@ -140,6 +143,7 @@ impl Engine {
             uploads: setup.uploads,
             floor: setup.floor,
             held: Held::default(),
+            pausing: tokio::sync::Mutex::default(),
             boot_id: setup.boot_id,
             progress: Mutex::default(),
             stuck: Mutex::default(),
@@ -164,6 +168,12 @@ impl Engine {
     /// The way in.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// A message of an executor that comes late, or twice: for the simulation.
+    #[doc(hidden)]
+    pub fn feed(&self, event: Event) {
+        self.handle.shared.feed(event);
     }
 
     /// No new submissions and no new starts from now on, without a durable pause: the server is stopping.
@@ -207,8 +217,15 @@ async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
     }
     sweep_uploads(shared).await?;
     for job in alive {
-        let interruptions = interruptions(shared, job.id).await?;
-        shared.feed(Event::WasAlive { job, interruptions });
+        let attempts = shared.store.attempts(job.id).await?;
+        let interruptions = count_interruptions(&attempts, &shared.boot_id);
+        let mut attempts = attempts.into_iter();
+        let record = attempts.find(|record| record.attempt == job.attempt);
+        shared.feed(Event::WasAlive {
+            job,
+            interruptions,
+            record: record.map(Box::new),
+        });
     }
     for entry in queue {
         shared.feed(Event::Waits(entry));
@@ -260,18 +277,20 @@ async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
 
 async fn interruptions(shared: &Shared, id: JobId) -> Result<u32, EngineError> {
     let attempts = shared.store.attempts(id).await?;
+    Ok(count_interruptions(&attempts, &shared.boot_id))
+}
+
+/// What was cut off in this boot. An attempt belongs to the boot that it was claimed in, whether or not its shim got
+/// far enough to be known.
+fn count_interruptions(attempts: &[AttemptRecord], boot_id: &str) -> u32 {
     let in_this_boot = |record: &&AttemptRecord| {
         let cut_off = matches!(
             record.outcome.as_deref(),
             Some("interrupted" | "never_started")
         );
-        cut_off
-            && record
-                .shim
-                .as_ref()
-                .is_none_or(|shim| shim.boot_id == shared.boot_id)
+        cut_off && record.boot_id.as_deref() == Some(boot_id)
     };
-    Ok(u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX))
+    u32::try_from(attempts.iter().filter(in_this_boot).count()).unwrap_or(u32::MAX)
 }
 
 async fn perform_all(shared: Arc<Shared>, mut actions: mpsc::UnboundedReceiver<Action>) {
@@ -324,8 +343,11 @@ async fn load(shared: &Shared, id: JobId) {
     }
 }
 
-async fn commit(shared: &Shared, transition: Transition) {
+async fn commit(shared: &Shared, mut transition: Transition) {
     let id = transition.id;
+    if let Some(record) = &mut transition.record {
+        record.boot_id.get_or_insert_with(|| shared.boot_id.clone());
+    }
     loop {
         match shared.store.transition(transition.clone()).await {
             Ok(job) => {
@@ -358,7 +380,7 @@ async fn launch(shared: &Shared, job: Job) {
         Err(error) => {
             let why = error.to_string();
             tracing::error!(job = %job.id, why, "an attempt could not be prepared");
-            shared.found(job.id, Found::Over(Verdict::NeverStarted { why }));
+            shared.found(id, Found::Over(Verdict::NeverStarted { why }));
         }
         Ok(launch) => start(shared, id, launch).await,
     }
@@ -371,7 +393,7 @@ async fn start(shared: &Shared, id: AttemptId, launch: Launch) {
         let error = match shared.executor.start(launch.clone()).await {
             Ok(found) => {
                 go_on(shared, id.job);
-                return shared.found(id.job, found);
+                return shared.found(id, found);
             }
             Err(error) => error,
         };
@@ -420,19 +442,16 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
         match shared.executor.recover(id).await {
             Ok(Found::Over(Verdict::NeverStarted { .. })) if had_started(shared, id).await => {
                 go_on(shared, id.job);
-                return shared.feed(Event::Found {
-                    id: id.job,
-                    found: Found::Over(Verdict::lost(id, FOLDER_DELETED)),
-                });
+                return shared.found(id, Found::Over(Verdict::lost(id, FOLDER_DELETED)));
             }
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
                 go_on(shared, id.job);
                 let why = cause.map_or(why, |error| error.to_string());
-                return shared.found(id.job, Found::Over(Verdict::NeverStarted { why }));
+                return shared.found(id, Found::Over(Verdict::NeverStarted { why }));
             }
             Ok(found) => {
                 go_on(shared, id.job);
-                return shared.found(id.job, found);
+                return shared.found(id, found);
             }
             Err(error) => hold(shared, id.job, &error.to_string()),
         }
@@ -460,7 +479,7 @@ async fn watch(shared: &Shared, id: AttemptId) {
         () = tell_unkillable(shared, id) => return,
     };
     shared.progress.lock().remove(&id.job);
-    shared.found(id.job, Found::Over(verdict));
+    shared.found(id, Found::Over(verdict));
 }
 
 async fn until_over(shared: &Shared, id: AttemptId) -> Verdict {
@@ -481,7 +500,7 @@ async fn tell_unkillable(shared: &Shared, id: AttemptId) {
     match shared.executor.unkillable(id).await {
         Ok(why) => {
             tracing::error!(job = %id.job, attempt = id.attempt, why, "an attempt can't be ended");
-            shared.found(id.job, Found::Over(Verdict::Stuck { why }));
+            shared.found(id, Found::Over(Verdict::Stuck { why }));
         }
         Err(error) => {
             tracing::debug!(%error, job = %id.job, "the attempt's folder can't be watched any more");

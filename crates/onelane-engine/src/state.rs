@@ -5,7 +5,7 @@ use onelane_core::{
     AttemptNo, Capacity, Job, JobEvent, JobId, JobState, OrderKey, OrderStatistic, StateWord,
     StopReason, Timestamp,
 };
-use onelane_exec::{Found, Running, Verdict};
+use onelane_exec::{AttemptId, Found, Running, Verdict};
 use onelane_store::{AttemptRecord, QueueEntry, ShimProcess, Transition, Usage};
 use onelane_tools::ToolDefinition;
 
@@ -22,6 +22,8 @@ pub enum Event {
         job: Job,
         /// Its interrupted attempts in this boot.
         interruptions: u32,
+        /// What the store knows of its attempt.
+        record: Option<Box<AttemptRecord>>,
     },
     /// A claimed job was read from the store.
     Loaded {
@@ -36,13 +38,18 @@ pub enum Event {
     Committed(Job),
     /// The executor found an attempt running, or over.
     Found {
-        /// The job.
-        id: JobId,
+        /// Which attempt: a word about an earlier one comes too late.
+        id: AttemptId,
         /// What was found.
         found: Found,
     },
     /// Somebody wants the job to stop.
-    Cancel(Job),
+    Cancel {
+        /// The job.
+        id: JobId,
+        /// Its place in the queue, should it be there. All else of it may have changed since it was read.
+        order_key: OrderKey,
+    },
     /// No new starts from now on.
     Pause,
     /// Starts again.
@@ -221,6 +228,12 @@ impl Alive {
         }
     }
 
+    /// Somebody wants it to stop, and nothing has come of it yet.
+    fn is_cancelled(&self) -> bool {
+        let is_wish = |event: &Event| matches!(event, Event::Cancel { .. });
+        self.inbox.iter().any(is_wish)
+    }
+
     fn counts_as_running(&self) -> bool {
         self.takes.cpus > 0
     }
@@ -245,13 +258,21 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
         Event::Waits(entry) => enqueue(state, entry),
         Event::Pause => state.paused = true,
         Event::Resume => state.paused = false,
-        Event::Gone(id) => drop(state.alive.remove(&id)),
-        Event::WasAlive { job, interruptions } => adopt(state, job, interruptions, actions),
+        Event::Gone(id) => ended(state, id),
+        Event::WasAlive {
+            job,
+            interruptions,
+            record,
+        } => {
+            let (id, attempt) = (job.id, job.attempt);
+            adopt(state, job, interruptions, record.map(|record| *record));
+            actions.push(Action::Recover(id, attempt));
+        }
         Event::Loaded { job, interruptions } => claim(state, job, interruptions, now, actions),
         Event::Committed(job) => committed(state, job, now, actions),
-        Event::Cancel(job) => cancel(state, job, now, actions),
+        Event::Cancel { id, order_key } => cancel(state, id, order_key, actions),
         Event::Found { id, found } => {
-            if let Some(event) = later_if_committing(state, id, Event::Found { id, found }) {
+            if let Some(event) = later_if_committing(state, id.job, Event::Found { id, found }) {
                 found_attempt(state, event, now, actions);
             }
         }
@@ -307,16 +328,16 @@ fn enqueue(state: &mut State, entry: QueueEntry) {
     );
 }
 
-fn adopt(state: &mut State, job: Job, interruptions: u32, actions: &mut Vec<Action>) {
-    let (id, attempt) = (job.id, job.attempt);
+fn adopt(state: &mut State, job: Job, interruptions: u32, record: Option<AttemptRecord>) {
+    let id = job.id;
     let takes = state.takes(&job.definition);
     let alive = Alive {
         interruptions,
+        record,
         launched: true,
         ..Alive::new(Some(job), takes)
     };
     state.alive.insert(id, alive);
-    actions.push(Action::Recover(id, attempt));
 }
 
 fn claim(
@@ -330,18 +351,28 @@ fn claim(
         return;
     };
     if job.state.word() != StateWord::Queued {
-        // Cancelled between its turn and its claim.
-        state.alive.remove(&job.id);
+        // Ended between its turn and its claim.
+        ended(state, job.id);
         return;
     }
-    alive.interruptions = interruptions;
-    alive.record = Some(new_record(&job, job.attempt + 1, now));
-    commit(alive, &job, &JobEvent::Claim, job.attempt + 1, now, actions);
-    alive.job = Some(job);
+    if alive.is_cancelled() {
+        let job = Job {
+            stop_reason: Some(StopReason::Cancel),
+            ..job
+        };
+        commit(alive, &job, &JobEvent::Cancel, job.attempt, now, actions);
+        alive.job = Some(job);
+    } else {
+        alive.interruptions = interruptions;
+        alive.record = Some(new_record(&job, job.attempt + 1, now));
+        commit(alive, &job, &JobEvent::Claim, job.attempt + 1, now, actions);
+        alive.job = Some(job);
+    }
 }
 
 fn new_record(job: &Job, attempt: AttemptNo, now: Timestamp) -> AttemptRecord {
     AttemptRecord {
+        boot_id: None,
         job: job.id,
         attempt,
         claimed_at: now,
@@ -395,7 +426,7 @@ fn committed(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Acti
     let attempt = job.attempt;
     alive.job = Some(job.clone());
     match job.state {
-        JobState::Queued { .. } => requeue(state, &job),
+        JobState::Queued { .. } => return requeue(state, &job, actions),
         JobState::Starting { .. } if !alive.launched => return launch(state, job, now, actions),
         JobState::Starting { .. } | JobState::Running { .. } => {
             actions.extend(wishes_to_stop.map(|reason| Action::Stop(id, attempt, reason)));
@@ -412,11 +443,7 @@ fn launch(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>
     let Some(alive) = state.alive.get_mut(&id) else {
         return;
     };
-    let cancelled = alive
-        .inbox
-        .iter()
-        .any(|event| matches!(event, Event::Cancel(_)));
-    if cancelled {
+    if alive.is_cancelled() {
         // Claimed, but nothing was started for it: it can end at once.
         let ending = onelane_core::Ending::Cancelled;
         let end = JobEvent::End {
@@ -436,8 +463,9 @@ fn launch(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>
     }
 }
 
-fn requeue(state: &mut State, job: &Job) {
-    state.alive.remove(&job.id);
+/// Of what came meanwhile only a wish to stop is about the job, all else about its last attempt.
+fn requeue(state: &mut State, job: &Job, actions: &mut Vec<Action>) {
+    let alive = state.alive.remove(&job.id);
     let definition = job.definition.clone();
     enqueue(
         state,
@@ -448,6 +476,9 @@ fn requeue(state: &mut State, job: &Job) {
             after: Vec::new(),
         },
     );
+    if alive.is_some_and(|alive| alive.is_cancelled()) {
+        cancel(state, job.id, job.order_key, actions);
+    }
 }
 
 fn ended(state: &mut State, id: JobId) {
@@ -483,9 +514,17 @@ fn found_attempt(state: &mut State, event: Event, now: Timestamp, actions: &mut 
     let Event::Found { id, found } = event else {
         return;
     };
+    let alive = state.alive.get(&id.job);
+    if alive
+        .and_then(|alive| alive.job.as_ref())
+        .map(|job| job.attempt)
+        != Some(id.attempt)
+    {
+        return;
+    }
     match found {
-        Found::Running(running) => started(state, id, running, now, actions),
-        Found::Over(verdict) => over(state, id, &verdict, now, actions),
+        Found::Running(running) => started(state, id.job, running, now, actions),
+        Found::Over(verdict) => over(state, id.job, &verdict, now, actions),
     }
 }
 
@@ -585,33 +624,16 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
     }
 }
 
-fn cancel(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
-    if state
-        .queue
-        .get(job.order_key)
-        .is_some_and(|waiting| waiting.id == job.id)
-    {
-        state.queue.remove(job.order_key);
-        actions.push(Action::QueueMoved);
-        // It holds nothing of the machine while its end is on the way to the disk.
-        let mut alive = Alive::new(Some(job.clone()), NOTHING);
-        let job = Job {
-            stop_reason: Some(StopReason::Cancel),
-            ..job
-        };
-        commit(
-            &mut alive,
-            &job,
-            &JobEvent::Cancel,
-            job.attempt,
-            now,
-            actions,
-        );
-        state.alive.insert(job.id, alive);
-        return;
+fn cancel(state: &mut State, id: JobId, order_key: OrderKey, actions: &mut Vec<Action>) {
+    let is_it = |waiting: &Waiting| waiting.id == id;
+    if state.queue.get(order_key).is_some_and(is_it) {
+        state.queue.remove(order_key);
+        // It holds nothing of the machine while it is read, and its end is on the way to the disk.
+        state.alive.insert(id, Alive::new(None, NOTHING));
+        actions.extend([Action::Load(id), Action::QueueMoved]);
     }
-    let id = job.id;
-    if later_if_committing(state, id, Event::Cancel(job)).is_none() {
+    let event = Event::Cancel { id, order_key };
+    if later_if_committing(state, id, event).is_none() {
         return;
     }
     let Some(alive) = state.alive.get_mut(&id) else {

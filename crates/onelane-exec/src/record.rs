@@ -214,6 +214,9 @@ pub(crate) enum StatusLine {
     },
     Failed {
         message: String,
+        /// The call's error number, where there is one: some are the machine's fault, and pass.
+        #[serde(default)]
+        os_error: Option<i32>,
     },
 }
 

@@ -202,6 +202,7 @@ fn record(job: &Job, attempt: u32) -> AttemptRecord {
         job: job.id,
         attempt,
         claimed_at: NOW,
+        boot_id: None,
         started_at: None,
         finished_at: None,
         shim: None,
@@ -215,6 +216,7 @@ fn record(job: &Job, attempt: u32) -> AttemptRecord {
 
 fn full_record(job: &Job, attempt: u32) -> AttemptRecord {
     AttemptRecord {
+        boot_id: Some("boot".into()),
         started_at: Some(NOW),
         finished_at: Some(LATER),
         shim: Some(ShimProcess {

@@ -148,6 +148,8 @@ pub struct AttemptRecord {
     pub attempt: AttemptNo,
     /// When it was claimed.
     pub claimed_at: Timestamp,
+    /// The boot of the machine in which it was claimed.
+    pub boot_id: Option<String>,
     /// When the tool started, if it did.
     pub started_at: Option<Timestamp>,
     /// When it ended, if it did.

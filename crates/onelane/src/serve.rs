@@ -212,6 +212,8 @@ pub(crate) fn folders(
         config,
         data,
         listen: None,
+        process_control: None,
+        drain: false,
         library: None,
     };
     let resolved = resolve(&options)?;

@@ -1,6 +1,8 @@
 //! Given this memory, when that happens, then these actions and nothing else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod simulation;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use onelane_core::{
 };
 use onelane_engine::{Action, Event, State, step};
 use onelane_exec::{
-    ExitRecord, Found, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
+    AttemptId, ExitRecord, Found, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
 };
 use onelane_store::{QueueEntry, Transition};
 
@@ -154,6 +156,17 @@ fn word(action: &Action) -> String {
     }
 }
 
+fn cancel(job: &Job) -> Event {
+    Event::Cancel {
+        id: job.id,
+        order_key: job.order_key,
+    }
+}
+
+fn first_attempt(job: JobId) -> AttemptId {
+    AttemptId { job, attempt: 1 }
+}
+
 fn running(id: JobId) -> Event {
     let shim = ProcessRecord {
         pid: 7,
@@ -168,7 +181,7 @@ fn running(id: JobId) -> Event {
         level: onelane_exec::Level::Guard,
     };
     Event::Found {
-        id,
+        id: first_attempt(id),
         found: Found::Running(running),
     }
 }
@@ -192,7 +205,7 @@ fn over(id: JobId, outcome: Outcome, stopped: Option<StopReason>) -> Event {
         trouble: None,
     };
     Event::Found {
-        id,
+        id: first_attempt(id),
         found: Found::Over(Verdict::Exited(Box::new(record))),
     }
 }
@@ -275,7 +288,7 @@ fn cancelling_a_waiting_job_ends_it_at_once() {
     let mut world = World::with(&jobs);
     world.feed(waits(&jobs[0], vec![]));
     world.feed(waits(&jobs[1], vec![]));
-    assert_eq!(world.feed(Event::Cancel(jobs[1].clone())), [""; 0]);
+    assert_eq!(world.feed(cancel(&jobs[1])), [""; 0]);
     assert_eq!(world.states()[1], StateWord::Cancelled);
     assert_eq!(world.state.queued(), 0);
 }
@@ -285,7 +298,7 @@ fn cancelling_a_starting_job_stops_it_now_and_again_when_it_runs() {
     let first = job(1, "whole");
     let mut world = World::with(std::slice::from_ref(&first));
     world.feed(waits(&first, vec![]));
-    assert_eq!(world.feed(Event::Cancel(first.clone())), ["stop cancel"]);
+    assert_eq!(world.feed(cancel(&first)), ["stop cancel"]);
     assert_eq!(
         world.feed(running(first.id)),
         ["watch attempt 1", "stop cancel"]
@@ -304,7 +317,7 @@ fn a_tool_that_had_ended_before_the_stop_reached_it_has_succeeded() {
     let mut world = World::with(std::slice::from_ref(&first));
     world.feed(waits(&first, vec![]));
     world.feed(running(first.id));
-    assert_eq!(world.feed(Event::Cancel(first.clone())), ["stop cancel"]);
+    assert_eq!(world.feed(cancel(&first)), ["stop cancel"]);
     world.feed(exit(first.id, 0));
     assert_eq!(world.states(), [StateWord::Succeeded]);
 }
@@ -326,7 +339,7 @@ fn a_wish_that_comes_while_a_commit_is_under_way_is_not_lost() {
         panic!("{actions:?}")
     };
     // Claimed on disk in a moment; the cancellation comes first.
-    assert!(step(&mut state, Event::Cancel(first.clone()), NOW).is_empty());
+    assert!(step(&mut state, cancel(&first), NOW).is_empty());
     let actions = step(&mut state, Event::Committed(after(first, claim)), NOW);
     let [Action::Commit(end)] = &actions[..] else {
         panic!("{actions:?}")
@@ -377,7 +390,7 @@ fn what_cannot_be_proved_dead_keeps_the_machine() {
     });
     assert_eq!(
         world.feed(Event::Found {
-            id: jobs[0].id,
+            id: first_attempt(jobs[0].id),
             found
         }),
         [""; 0]
@@ -399,9 +412,125 @@ fn a_job_of_an_earlier_server_is_looked_at_before_anything_starts() {
     let adopted = world.feed(Event::WasAlive {
         job: first.clone(),
         interruptions: 0,
+        record: None,
     });
     assert_eq!(adopted, ["recover attempt 1"]);
     assert_eq!(world.feed(waits(&second, vec![])), [""; 0]);
     assert_eq!(world.feed(running(first.id)), ["watch attempt 1"]);
     assert_eq!(world.feed(exit(first.id, 0)), ["launch 2 attempt 1"]);
+}
+
+#[test]
+fn thousands_of_schedules_break_no_promise() {
+    if let Err(broken) = simulation::simulate_all(0, 2_000, |_| ()) {
+        panic!("{broken}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..50 {
+        let (first, second) = (simulation::simulate(seed), simulation::simulate(seed));
+        assert_eq!(first.unwrap(), second.unwrap(), "seed {seed}");
+    }
+}
+
+/// Given a job whose interruption is on its way to the disk, when somebody cancels it, then it is not queued again for
+/// good.
+#[test]
+fn a_wish_that_comes_while_a_job_is_queued_again_is_not_lost() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    world.feed(running(first.id));
+    let actions = step(&mut world.state, cut_off(first.id), NOW);
+    let [Action::Commit(requeue)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(step(&mut world.state, cancel(&first), NOW).is_empty());
+    let requeued = world.commit(requeue);
+    assert_eq!(world.feed(requeued), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Cancelled]);
+}
+
+#[test]
+fn a_cancellation_read_before_the_job_was_queued_again_ends_it_as_it_is_now() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    world.feed(running(first.id));
+    world.feed(Event::Pause);
+    world.feed(cut_off(first.id));
+    assert_eq!(world.states(), [StateWord::Queued]);
+    assert_eq!(world.feed(cancel(&first)), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Cancelled]);
+}
+
+#[test]
+fn cancelling_a_job_that_is_read_for_its_claim_ends_it_without_an_attempt() {
+    let first = job(1, "whole");
+    let mut state = state();
+    step(&mut state, waits(&first, vec![]), NOW);
+    assert!(step(&mut state, cancel(&first), NOW).is_empty());
+    let loaded = Event::Loaded {
+        job: first,
+        interruptions: 0,
+    };
+    let actions = step(&mut state, loaded, NOW);
+    let [Action::Commit(end)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((end.to.word(), end.attempt), (StateWord::Cancelled, 0));
+}
+
+#[test]
+fn a_word_about_an_earlier_attempt_comes_too_late() {
+    let first = job(1, "whole");
+    let mut world = World::with(std::slice::from_ref(&first));
+    world.feed(waits(&first, vec![]));
+    assert_eq!(world.feed(cut_off(first.id)), ["launch 1 attempt 2"]);
+    assert_eq!(world.feed(exit(first.id, 0)), [""; 0]);
+    assert_eq!(world.states(), [StateWord::Starting]);
+}
+
+#[test]
+fn an_adopted_attempt_keeps_its_record() {
+    let mut first = job(1, "whole");
+    let mut earlier = state();
+    step(&mut earlier, waits(&first, vec![]), NOW);
+    let loaded = Event::Loaded {
+        job: first.clone(),
+        interruptions: 0,
+    };
+    let actions = step(&mut earlier, loaded, NOW);
+    let [Action::Commit(claim)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    first = after(first, claim);
+    let adopted = Event::WasAlive {
+        job: first.clone(),
+        interruptions: 0,
+        record: claim.record.clone().map(Box::new),
+    };
+    let mut state = state();
+    step(&mut state, adopted, NOW);
+    let later = Timestamp::from_millis(9_000);
+    let actions = step(&mut state, exit(first.id, 0), later);
+    let [Action::Commit(end)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(end.record.as_ref().unwrap().claimed_at, NOW);
+}
+
+#[test]
+fn a_job_that_is_gone_is_waited_for_no_longer() {
+    let jobs = [job(1, "whole"), job(2, "whole")];
+    let mut state = state();
+    step(&mut state, waits(&jobs[0], vec![]), NOW);
+    step(&mut state, waits(&jobs[1], vec![jobs[0].id]), NOW);
+    let actions = step(&mut state, Event::Gone(jobs[0].id), NOW);
+    let [Action::Load(id), Action::QueueMoved] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*id, jobs[1].id);
 }

@@ -87,14 +87,21 @@ impl LocalExecutor {
         .await
     }
 
-    async fn spawn(&self, launch: &Launch) -> io::Result<Option<StatusLine>> {
+    fn spawn(&self, id: AttemptId) -> io::Result<Child> {
         // The magic link names this very program, also when an upgrade has replaced the file.
-        let mut child = Command::new("/proc/self/exe")
+        let spawned = Command::new("/proc/self/exe")
             .arg("shim")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()?;
+            .spawn();
+        spawned.inspect_err(|_| {
+            // No process was made, so the next try may make the lock anew.
+            fs::remove_file(self.folder(id).join("attempt.lock")).ok();
+        })
+    }
+
+    async fn hear(&self, mut child: Child, launch: &Launch) -> io::Result<Option<StatusLine>> {
         let status = self.converse(&mut child, launch).await;
         // Only so that no zombie stays: how the attempt ended is never taken from here.
         tokio::spawn(async move { child.wait().await });
@@ -156,10 +163,9 @@ impl Executor for LocalExecutor {
         if !self.lay_out(&launch).await? {
             return self.recover(launch.id).await;
         }
-        let status = self
-            .spawn(&launch)
-            .await
-            .map_err(|error| ExecError::new("start the shim", error))?;
+        let failed = |error| ExecError::new("start the shim", error);
+        let child = self.spawn(launch.id).map_err(failed)?;
+        let status = self.hear(child, &launch).await.map_err(failed)?;
         match status {
             Some(StatusLine::Started {
                 started_at,
@@ -173,8 +179,14 @@ impl Executor for LocalExecutor {
                 })),
                 None => self.recover(launch.id).await,
             },
-            Some(StatusLine::Failed { message }) => {
+            Some(StatusLine::Failed { message, os_error }) => {
                 tracing::warn!(job = %launch.id.job, attempt = launch.id.attempt, message, "a shim could not begin");
+                if let Some(errno) = os_error
+                    && self.has_not_begun(launch.id).await?
+                {
+                    let error = io::Error::from_raw_os_error(errno);
+                    return Err(ExecError::new("begin the attempt", error));
+                }
                 self.watch(launch.id).await.map(Found::Over)
             }
             None => self.watch(launch.id).await.map(Found::Over),
@@ -270,6 +282,22 @@ impl Executor for LocalExecutor {
 }
 
 impl LocalExecutor {
+    /// Whether a shim that has failed left nothing behind; then the lock goes, so that the attempt can be tried again.
+    async fn has_not_begun(&self, id: AttemptId) -> Result<bool, ExecError> {
+        let folder = self.folder(id);
+        blocking("look at an attempt that did not begin", move || {
+            let _held = wait_lock(&folder)?;
+            let has_record = ["shim.json", "exit.json"]
+                .iter()
+                .any(|name| folder.join(name).exists());
+            if !has_record {
+                fs::remove_file(folder.join("attempt.lock"))?;
+            }
+            Ok(!has_record)
+        })
+        .await
+    }
+
     /// Decides about an attempt whose lock is in our hands.
     async fn conclude(&self, id: AttemptId, lock: File) -> Result<Verdict, ExecError> {
         let this = self.clone();

@@ -55,6 +55,7 @@ pub fn shim_main(trial: Option<&str>) -> ExitCode {
         Err(error) => {
             tell_server(&StatusLine::Failed {
                 message: error.to_string(),
+                os_error: error.raw_os_error(),
             });
             ExitCode::FAILURE
         }

@@ -216,6 +216,7 @@ pub(super) fn attempt(job: JobId, row: &Row<'_>) -> SqlResult<AttemptRecord> {
         job,
         attempt: row.get("attempt")?,
         claimed_at: time(row, "claimed_at")?,
+        boot_id: row.get("claimed_boot_id")?,
         started_at: time_or_none(row, "started_at")?,
         finished_at: time_or_none(row, "finished_at")?,
         shim: shim(row)?,

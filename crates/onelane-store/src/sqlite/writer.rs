@@ -88,8 +88,8 @@ const IDEMPOTENCY_SET: &str = "
 const ATTEMPT_SET: &str = "
     INSERT OR REPLACE INTO attempt (job, attempt, claimed_at, started_at, finished_at, pid, start_time, boot_id,
                                     pid_namespace, tool_version, outcome, exit_code, wall_s, cpu_s, memory_peak_bytes,
-                                    process_control)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                                    process_control, claimed_boot_id)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 
 /// A definition; a known hash is left alone.
 const DEFINITION_INSERT: &str =
@@ -575,6 +575,7 @@ impl Desk<'_> {
             usage.map(|usage| usage.cpu_s),
             usage.map(|usage| usage.memory_peak_bytes),
             record.process_control,
+            record.boot_id,
         ])?;
         Ok(())
     }

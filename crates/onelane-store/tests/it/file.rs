@@ -199,6 +199,7 @@ fn with_a_bad_attempt(n: u8) -> Transition {
         job: new(n).id,
         attempt: 1,
         claimed_at: NOW,
+        boot_id: None,
         started_at: None,
         finished_at: None,
         shim: None,

@@ -9,7 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onelane_core::JobId;
-use onelane_exec::{AttemptId, Executor, ExitRecord, Found, LocalExecutor, Outcome, Verdict};
+use onelane_exec::{
+    AttemptId, Control, Executor, ExitRecord, Found, LocalExecutor, Outcome, Verdict,
+};
 use onelane_testkit::TestServer;
 use serde_json::json;
 
@@ -431,7 +433,12 @@ fn is_success(exit: &ExitRecord) -> bool {
 }
 
 async fn recover(data: &Path, id: &str) -> Verdict {
-    let executor = LocalExecutor::new(&data.join("jobs"), &data.join("uploads"), "tape");
+    let executor = LocalExecutor::new(
+        &data.join("jobs"),
+        &data.join("uploads"),
+        "tape",
+        Control::guard("tape"),
+    );
     let job: JobId = id.parse().unwrap();
     match executor
         .recover(AttemptId { job, attempt: 1 })

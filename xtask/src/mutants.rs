@@ -1,0 +1,299 @@
+//! `cargo xtask mutants [NAME]`: plants one bug per promise in a copy of the sources and runs the simulation against
+//! it. A bug that the simulation does not notice fails the task: then a check is missing, not a bug.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::root;
+
+/// More seeds than any of the mutants has needed so far.
+const SEEDS: &str = "6000";
+
+/// A bug: in `file` under `crates/`, `old` becomes `new`, which breaks a promise.
+struct Mutant {
+    name: &'static str,
+    breaks: &'static str,
+    file: &'static str,
+    old: &'static str,
+    new: &'static str,
+}
+
+const STATE: &str = "onelane-engine/src/state.rs";
+const DECIDE: &str = "onelane-engine/src/decide.rs";
+const RUNNER: &str = "onelane-engine/src/runner.rs";
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "everything-fits",
+        breaks: "capacity is never exceeded",
+        file: STATE,
+        old: "self.alive.is_empty() || self.free().fits(takes)",
+        new: "self.alive.is_empty() || self.free().fits(takes) || self.alive.len() == 1",
+    },
+    Mutant {
+        name: "small-ones-pass",
+        breaks: "nobody passes the first in line who does not fit",
+        file: STATE,
+        old: ".find(|(_, waiting)| waiting.after.is_empty());",
+        new: ".find(|(_, waiting)| waiting.after.is_empty() && state.fits(&state.takes(&waiting.definition)));",
+    },
+    Mutant {
+        name: "last-in-first-out",
+        breaks: "first in, first out",
+        file: STATE,
+        old: ".find(|(_, waiting)| waiting.after.is_empty());",
+        new: ".filter(|(_, waiting)| waiting.after.is_empty()).last();",
+    },
+    Mutant {
+        name: "no-waiting-for-others",
+        breaks: "a job that waits for others is stepped over",
+        file: STATE,
+        old: "            after: entry.after,\n        },\n    );\n}\n\nfn adopt",
+        new: "            after: Vec::new(),\n        },\n    );\n}\n\nfn adopt",
+    },
+    Mutant {
+        name: "stuck-is-over",
+        breaks: "nothing starts before its predecessor is proved dead",
+        file: DECIDE,
+        old: "event: JobEvent::Stick,",
+        new: "event: JobEvent::Requeue,",
+    },
+    Mutant {
+        name: "adopted-ones-hold-nothing",
+        breaks: "capacity is never exceeded, after a crash either",
+        file: STATE,
+        old: "..Alive::new(Some(job), takes)",
+        new: "..Alive::new(Some(job), Capacity { cpus: takes.cpus.min(1), ..NOTHING })",
+    },
+    Mutant {
+        name: "launch-before-the-claim",
+        breaks: "nothing starts without a claim in the store",
+        file: STATE,
+        old: "        alive.interruptions = interruptions;\n        alive.record",
+        new: "        alive.launched = true;\n        let early = Job { attempt: job.attempt + 1, ..job.clone() };\n        \
+              actions.push(Action::Launch(Box::new(early)));\n        alive.interruptions = interruptions;\n        alive.record",
+    },
+    Mutant {
+        name: "same-attempt-again",
+        breaks: "attempt numbers are never used twice",
+        file: STATE,
+        old: "commit(alive, &job, &JobEvent::Claim, job.attempt + 1, now, actions);",
+        new: "commit(alive, &job, &JobEvent::Claim, job.attempt.max(1), now, actions);",
+    },
+    Mutant {
+        name: "two-commits-at-once",
+        breaks: "each transition is a compare-and-set of one writer; what is final stays so",
+        file: STATE,
+        old: "if alive.committing || alive.job.is_none() {",
+        new: "if alive.job.is_none() {",
+    },
+    Mutant {
+        name: "four-interruptions",
+        breaks: "at most three interruptions in one boot",
+        file: DECIDE,
+        old: "after_interruption(tool.on_interrupt, earlier + 1)",
+        new: "after_interruption(tool.on_interrupt, earlier)",
+    },
+    Mutant {
+        name: "interruptions-of-all-boots",
+        breaks: "a power cut is not the job's fault",
+        file: RUNNER,
+        old: "cut_off && record.boot_id.as_deref() == Some(boot_id)",
+        new: "cut_off && (record.boot_id.is_some() || boot_id.is_empty())",
+    },
+    Mutant {
+        name: "machine-faults-count",
+        breaks: "what the machine lacks costs no job",
+        file: RUNNER,
+        old: "let Some(why) = error.machine_fault() else {",
+        new: "let Some(why) = error.machine_fault().filter(|_| false) else {",
+    },
+    Mutant {
+        name: "a-cancelled-success",
+        breaks: "a cancelled job never succeeds unless its tool had ended before the stop",
+        file: DECIDE,
+        old: "(_, Some(StopReason::Cancel)) => (end(Ending::Cancelled, times), \"cancelled\"),",
+        new: "(_, Some(StopReason::Cancel)) => (end(Ending::Success, times), \"exit\"),",
+    },
+    Mutant {
+        name: "a-cancelled-job-runs-again",
+        breaks: "a cancelled job starts no further attempt",
+        file: DECIDE,
+        old: "if job.stop_reason == Some(StopReason::Cancel) {\n        return",
+        new: "if job.stop_reason == Some(StopReason::Time) {\n        return",
+    },
+    Mutant {
+        name: "requeued-and-not-cancelled",
+        breaks: "a request to cancel is answered and not forgotten",
+        file: STATE,
+        old: "if alive.is_some_and(|alive| alive.is_cancelled()) {",
+        new: "if alive.is_some_and(|_| false) {",
+    },
+    Mutant {
+        name: "alive-ones-are-forgotten",
+        breaks: "no acknowledged job is lost",
+        file: STATE,
+        old: "            actions.push(Action::Recover(id, attempt));",
+        new: "            drop((id, attempt));",
+    },
+    Mutant {
+        name: "nobody-is-told-of-the-end",
+        breaks: "every job ends if nothing blocks it",
+        file: STATE,
+        old: "waiting.after.retain(|other| *other != id);",
+        new: "waiting.after.retain(|other| *other == id);",
+    },
+    Mutant {
+        name: "a-late-word-counts",
+        breaks: "a word about an earlier attempt ends no later one",
+        file: STATE,
+        old: "!= Some(id.attempt)\n    {",
+        new: ".is_none()\n    {",
+    },
+    Mutant {
+        name: "pause-is-forgotten",
+        breaks: "a paused queue starts nothing, after a crash either",
+        file: RUNNER,
+        old: "        if !paused {\n",
+        new: "        if paused || !paused {\n",
+    },
+    Mutant {
+        name: "the-record-starts-over",
+        breaks: "an attempt's record keeps its claim and its shim",
+        file: STATE,
+        old: "        interruptions,\n        record,\n        launched: true,",
+        new: "        interruptions,\n        record: record.filter(|_| false),\n        launched: true,",
+    },
+];
+
+pub(crate) fn mutants(arguments: &[String]) -> anyhow::Result<()> {
+    let place = root().join("target").join("mutants");
+    let copy = place.join("sources");
+    copy_sources(&copy)?;
+    let wanted =
+        |mutant: &&Mutant| arguments.is_empty() || arguments.iter().any(|a| a == mutant.name);
+    let mut survivors = Vec::new();
+    let (mut tried, mut caught) = (0, 0);
+    if arguments.is_empty() && !simulation(&copy, &place)?.is_clean() {
+        bail!("the simulation fails without any mutant");
+    }
+    for mutant in MUTANTS.iter().filter(wanted) {
+        tried += 1;
+        match try_mutant(mutant, &copy, &place)? {
+            Run::Caught(how) => {
+                caught += 1;
+                println!("caught    {:28} {how}", mutant.name);
+            }
+            Run::Clean => {
+                println!("SURVIVED  {:28} breaks: {}", mutant.name, mutant.breaks);
+                survivors.push(mutant.name);
+            }
+        }
+    }
+    println!("{caught} of {tried} mutants were caught");
+    if survivors.is_empty() && tried > 0 {
+        return Ok(());
+    }
+    bail!("not caught: {}", survivors.join(", "))
+}
+
+enum Run {
+    Clean,
+    Caught(String),
+}
+
+impl Run {
+    const fn is_clean(&self) -> bool {
+        matches!(self, Self::Clean)
+    }
+}
+
+/// With its text replaced, and put back afterwards.
+fn try_mutant(mutant: &Mutant, copy: &Path, place: &Path) -> anyhow::Result<Run> {
+    let path = copy.join("crates").join(mutant.file);
+    let text = std::fs::read_to_string(&path)?;
+    let name = mutant.name;
+    if text.matches(mutant.old).count() != 1 {
+        bail!(
+            "mutant {name}: its text is not found once in {}; bring the mutant up to date",
+            mutant.file
+        );
+    }
+    std::fs::write(&path, text.replace(mutant.old, mutant.new))?;
+    let run = simulation(copy, place).with_context(|| format!("mutant {name}"));
+    std::fs::write(&path, text)?;
+    run
+}
+
+fn simulation(copy: &Path, place: &Path) -> anyhow::Result<Run> {
+    let arguments = [
+        "--quiet",
+        "--package",
+        "onelane-engine",
+        "--example",
+        "simulate",
+    ];
+    let built = in_copy(copy, place, "build").args(arguments).status()?;
+    if !built.success() {
+        bail!("it can't be built");
+    }
+    let output = in_copy(copy, place, "run")
+        .args(arguments)
+        .args(["--", "--seeds", SEEDS])
+        .stderr(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(Run::Clean);
+    }
+    let told = String::from_utf8_lossy(&output.stdout);
+    let how = told.lines().find(|line| line.contains("breaks a promise"));
+    // A panic of the engine is noticed too.
+    Ok(Run::Caught(how.unwrap_or("it panicked").to_owned()))
+}
+
+fn in_copy(copy: &Path, place: &Path, what: &str) -> Command {
+    let mut command = crate::cargo();
+    command
+        .current_dir(copy)
+        .arg(what)
+        .env("CARGO_TARGET_DIR", place.join("build"))
+        .env("RUSTFLAGS", "--cap-lints=allow");
+    command
+}
+
+/// What Git knows of, as it is here now. Only what differs is written, so that little is built again.
+fn copy_sources(copy: &Path) -> anyhow::Result<()> {
+    let list = Command::new("git")
+        .current_dir(root())
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ])
+        .output()?;
+    let names = String::from_utf8(list.stdout)?;
+    for name in names.split('\0').filter(|name| is_source(name)) {
+        let (from, to) = (root().join(name), copy.join(name));
+        let Ok(content) = std::fs::read(&from) else {
+            continue;
+        };
+        if std::fs::read(&to).is_ok_and(|there| there == content) {
+            continue;
+        }
+        let folder = to.parent().map(PathBuf::from).unwrap_or_default();
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&to, content))
+            .with_context(|| format!("failed to write `{}`", to.display()))?;
+    }
+    Ok(())
+}
+
+fn is_source(name: &str) -> bool {
+    ["crates/", "xtask/", "Cargo."]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
