@@ -9,6 +9,8 @@
     reason = "a fixture fails by panicking"
 )]
 
+pub mod hostile_child;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
