@@ -100,7 +100,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     match words.as_slice() {
         ["linger"] => linger(),
         ["linger", "again", since_s] => reexec(since_s),
-        ["mark", folder, milliseconds, kind] => mark(folder, milliseconds, kind),
+        ["mark", folder, milliseconds, kind, ..] => mark(folder, milliseconds, kind),
         [behaviour, fifo, main] => misbehave(behaviour, fifo, main),
         _ => panic!("usage: hostile-child BEHAVIOUR FIFO stays|exits|eats"),
     }
