@@ -10,7 +10,7 @@ mod state;
 mod watchers;
 
 pub use handle::{EngineError, Handle, Place, Progress, QueueView};
-pub use onelane_exec::JobPaths;
+pub use onelane_exec::{JobPaths, fail_point};
 pub use onelane_store::{
     AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess,
     Submitted, Usage,

@@ -3,9 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onelane_core::{Capacity, Job, JobId};
+use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
     AttemptId, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile, Verdict,
+    fail_point,
 };
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
 use onelane_tools::{Places, ToolDefinition};
@@ -279,9 +280,14 @@ async fn load(shared: &Shared, id: JobId) {
 
 async fn commit(shared: &Shared, transition: Transition) {
     let id = transition.id;
+    let (before, after) = fail_points(&transition);
+    fail_point(before);
     loop {
         match shared.store.transition(transition.clone()).await {
-            Ok(job) => return shared.feed(Event::Committed(job)),
+            Ok(job) => {
+                fail_point(after);
+                return shared.feed(Event::Committed(job));
+            }
             Err(StoreError::NoSuchJob(_)) => return shared.feed(Event::Gone(id)),
             Err(StoreError::Moved(_)) => {
                 tracing::error!(job = %id, "a job was moved by somebody else");
@@ -298,6 +304,19 @@ async fn commit(shared: &Shared, transition: Transition) {
             }
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+/// The fail points around a commit.
+fn fail_points(transition: &Transition) -> (&'static str, &'static str) {
+    match transition.to.word() {
+        StateWord::Starting => ("claim.before_commit", "claim.after_commit"),
+        StateWord::Running if transition.stop_reason.is_some() => {
+            ("cancel.before_commit", "cancel.after_commit")
+        }
+        StateWord::Running => ("start.before_commit", "start.after_commit"),
+        StateWord::Queued => ("requeue.before_commit", "requeue.after_commit"),
+        _ => ("end.before_commit", "end.after_commit"),
     }
 }
 

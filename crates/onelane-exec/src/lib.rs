@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use onelane_core::{AttemptNo, JobId, StopReason, Timestamp};
 
+mod fail_points;
 mod files;
 mod layout;
 pub mod local;
 mod record;
 
+pub use fail_points::fail_point;
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
 pub use local::{LocalExecutor, shim_main};

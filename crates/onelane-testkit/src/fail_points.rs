@@ -1,17 +1,21 @@
 //! The fail points of a build with the feature `failpoints`, by name.
 
 /// Points in the server's own process.
-pub const SERVER: [&str; 16] = [
+pub const SERVER: [&str; 20] = [
     "submit.before_commit",
     "submit.after_commit",
     "upload.written",
     "upload.synced",
-    "engine.before_transition",
-    "engine.after_transition",
-    "engine.before_launch",
-    "engine.after_start",
-    "engine.after_verdict",
-    "cancel.before_stop",
+    "claim.before_commit",
+    "claim.after_commit",
+    "start.before_commit",
+    "start.after_commit",
+    "cancel.before_commit",
+    "cancel.after_commit",
+    "requeue.before_commit",
+    "requeue.after_commit",
+    "end.before_commit",
+    "end.after_commit",
     "exec.after_inputs",
     "exec.after_attempt_folder",
     "exec.after_lock",
@@ -39,12 +43,14 @@ pub const GUARD: [&str; 4] = [
     "guard.after_tree",
 ];
 
-/// Points in whoever writes a file durably: a named file, so that it is clear which one.
-pub const FILES: [&str; 4] = [
+/// Points in whoever writes one of the two files that decide about an attempt, named after it.
+pub const FILES: [&str; 6] = [
+    "shim.json.written",
+    "shim.json.synced",
+    "shim.json.renamed",
     "exit.json.written",
     "exit.json.synced",
     "exit.json.renamed",
-    "job.json.synced",
 ];
 
 /// All of them.
@@ -54,7 +60,7 @@ pub fn all() -> Vec<&'static str> {
 
 /// True for those that end a supervisor and not the server.
 pub fn is_supervisors(name: &str) -> bool {
-    ["shim.", "guard.", "exit.json."]
+    ["shim.", "guard.", "exit.json"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }

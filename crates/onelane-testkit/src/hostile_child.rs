@@ -163,7 +163,9 @@ fn perform(behaviour: &str, stage: &Stage) {
         "orphans-hold-pipes" => orphans_hold_pipes(stage),
         "clears-environment" => daemon(stage, || again(&["linger"])),
         "changes-group" => changes_group(stage),
-        "reexec-daemon" => daemon(stage, || again(&["linger", "again", &seconds().to_string()])),
+        "reexec-daemon" => daemon(stage, || {
+            again(&["linger", "again", &seconds().to_string()])
+        }),
         "stops-itself" => stops_itself(stage),
         "spawned" => spawned(),
         "vforked" => child(stage, vforked),
@@ -346,10 +348,7 @@ fn orphans_hold_pipes(stage: &Stage) {
 /// Runs this program anew, without any environment.
 fn again(arguments: &[&str]) {
     prctl::set_name(c"innocent").ok();
-    let failed = Command::new(own_path())
-        .args(arguments)
-        .env_clear()
-        .exec();
+    let failed = Command::new(own_path()).args(arguments).env_clear().exec();
     panic!("{failed}");
 }
 

@@ -39,7 +39,11 @@ async fn main() -> ExitCode {
         level: flag("--level"),
         folder: folder.clone(),
     };
-    println!("torture: {} kills, seed {seed}, in {}", plan.kills, folder.display());
+    println!(
+        "torture: {} kills, seed {seed}, in {}",
+        plan.kills,
+        folder.display()
+    );
     let report = torture::run(plan).await;
     for (name, value) in &report.figures {
         println!("{name:<34} {value:>8}");

@@ -20,6 +20,7 @@ use super::channel::Channel;
 use super::process::{now, tick};
 use super::shim::{self, child_signals};
 use super::tree::{self, Reaped};
+use crate::fail_point;
 use crate::record::{FromGuard, GuardReport, Outcome, StartMessage, ToGuard, ToolUsage};
 
 /// The shim's side of this is [`super::shim`].
@@ -60,8 +61,9 @@ pub(crate) fn run(
         shim_is_gone: false,
     };
     if !guard.wait_for_go() {
-        return Ok(());
+        return guard.write_unless_there(nothing_started(), "never_started");
     }
+    fail_point("guard.after_go");
     let tool_version = guard.ask_version();
     let mut report = match guard.start_tool(logs) {
         Ok(tool) => guard.watch(&tool, tool_version.as_ref()),
@@ -92,6 +94,7 @@ impl Guard {
     fn start_tool(&self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
         let mut command = self.tool_command(&self.message.command)?;
         let child = command.stdout(stdout).stderr(stderr).spawn()?;
+        fail_point("guard.after_spawn");
         // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
         Ok(Tool {
             pid: child.id(),
@@ -148,10 +151,12 @@ impl Guard {
             }
             self.wait();
         };
+        fail_point("guard.after_end");
         let finished_at = now();
         let wall_s = tool.since.elapsed().as_secs_f64();
         // The tool's own end ends the attempt: whatever it left behind goes too, and nobody waits for a pipe.
         let (_, leftovers_killed) = tree::end_tree(&self.signals);
+        fail_point("guard.after_tree");
         GuardReport {
             outcome: self.outcome(&ended, tool.pid),
             stopped: self.stop.map(|(reason, _)| reason),
@@ -227,6 +232,12 @@ impl Guard {
         if !self.shim_is_gone && self.shim.send(&ended).is_ok() {
             while !self.shim.receive().closed {}
         }
+        self.write_unless_there(report, "echild")
+    }
+
+    /// The lock is ours as well: with the shim gone nobody else writes, and without this record a `shim.json` that is
+    /// there would tell of an attempt whose end nobody has seen.
+    fn write_unless_there(&self, report: GuardReport, proof: &str) -> io::Result<()> {
         if self.message.folder.join("exit.json").exists() {
             return Ok(());
         }
@@ -234,9 +245,13 @@ impl Guard {
             &self.message,
             report,
             crate::record::LogCounts::default(),
-            "echild",
+            proof,
         )
     }
+}
+
+fn nothing_started() -> GuardReport {
+    GuardReport::interrupted("the attempt's shim was killed before its tool started".to_owned())
 }
 
 fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::fail_point;
 use crate::files::{sync_folder, write_durably};
 use crate::layout::JobPaths;
 use crate::record::{
@@ -79,6 +80,7 @@ impl LocalExecutor {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
+        fail_point("exec.after_spawn");
         let status = self.converse(&mut child, launch).await;
         // Only so that no zombie stays: how the attempt ended is never taken from here.
         tokio::spawn(async move { child.wait().await });
@@ -305,6 +307,7 @@ impl LocalExecutor {
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
         }
+        fail_point("exec.after_stop_record");
         let Some(record) = self.living_shim(id) else {
             return Ok(());
         };
@@ -359,6 +362,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     for file in &launch.files {
         bring(file, uploads, &paths.input())?;
     }
+    fail_point("exec.after_inputs");
     forget_uploads(&launch.files, uploads);
     let attempts = paths.job.join("attempts");
     fs::create_dir_all(&attempts)?;
@@ -367,6 +371,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         other => other?,
     }
+    fail_point("exec.after_attempt_folder");
     for name in ["work", "output"] {
         fs::create_dir(folder.join(name))?;
     }
@@ -378,6 +383,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     }
     sync_folder(&folder)?;
     sync_folder(&attempts)?;
+    fail_point("exec.after_lock");
     Ok(true)
 }
 

@@ -182,9 +182,8 @@ async fn every_job(world: &World) -> BTreeMap<String, Value> {
 fn lost_ones(ledger: &mut Ledger, jobs: &BTreeMap<String, Value>) -> u64 {
     let is_lost = |id: &&String| !jobs.contains_key(*id) && !ledger.deleted.contains_key(*id);
     let lost: Vec<String> = ledger.jobs.keys().filter(is_lost).cloned().collect();
-    let is_back = |id: &&String| {
-        matches!(ledger.deleted.get(*id), Some(Some(_))) && jobs.contains_key(*id)
-    };
+    let is_back =
+        |id: &&String| matches!(ledger.deleted.get(*id), Some(Some(_))) && jobs.contains_key(*id);
     let back: Vec<String> = ledger.jobs.keys().filter(is_back).cloned().collect();
     for id in &lost {
         ledger.violation(format!("{id} was acknowledged and is lost"));

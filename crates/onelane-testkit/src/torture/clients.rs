@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::check::Marks;
-use super::{Acknowledged, Cancelled, Dice, World, pause, short_job, text};
+use super::{Acknowledged, Cancelled, Dice, World, is_stuck, pause, short_job, text};
 use crate::hostile_child::monotonic_ns;
 use crate::is_final;
 
@@ -207,7 +207,7 @@ pub(super) async fn pauser(world: Arc<World>) {
 async fn until_idle(world: &World) {
     for _ in 0..6000 {
         let (_, queue) = world.insist(Method::GET, "/queue").await;
-        if queue["running"] == 0 {
+        if queue["running"] == 0 || is_stuck(&queue) {
             return;
         }
         pause(20).await;
