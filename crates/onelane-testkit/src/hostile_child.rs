@@ -62,6 +62,19 @@ pub const BEHAVIOURS: [&str; 23] = [
     "deep-tree",
 ];
 
+/// Where cargo puts it when it builds the tests of the crate that `binary` is of.
+pub fn beside(binary: &str) -> PathBuf {
+    let path = Path::new(binary)
+        .with_file_name("examples")
+        .join("hostile-child");
+    assert!(
+        path.exists(),
+        "{} is missing; cargo build -p onelane --example hostile-child",
+        path.display()
+    );
+    path
+}
+
 /// What the main process does once its tree stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Main {

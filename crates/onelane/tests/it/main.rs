@@ -11,6 +11,8 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod crash;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod http;
 mod one_by_one;
 mod openapi;
