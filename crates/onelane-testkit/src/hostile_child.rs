@@ -184,7 +184,7 @@ fn perform(behaviour: &str, stage: &Stage) {
         "vforked" => child(stage, vforked),
         "busy-threads" => child(stage, busy_threads),
         "ptrace-me" => ptrace_me(stage),
-        "reparent-storm" => chains(stage, 8),
+        "reparent-storm" => chains(stage, 6),
         "nested-subreaper" => nested_subreaper(stage),
         "nested-namespace" => nested_namespace(stage),
         "deep-tree" => deep_tree(stage, 20),
@@ -269,7 +269,7 @@ fn chains(stage: &Stage, count: usize) {
             stage.tell();
             let until = Instant::now() + LIFE;
             while Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(4));
                 // SAFETY: no thread has been made.
                 if unsafe { fork() }.is_ok_and(|side| matches!(side, ForkResult::Parent { .. })) {
                     leave(0)

@@ -10,6 +10,7 @@
 )]
 
 pub mod fail_points;
+pub mod hostile;
 pub mod hostile_child;
 pub mod torture;
 
