@@ -4,6 +4,8 @@
     reason = "a task says what it does and reads its environment"
 )]
 
+mod ordeal;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,9 +28,13 @@ const PYTHON: [&str; 4] = [
 ];
 
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
-        _ => bail!("usage: cargo xtask test"),
+        Some("torture") => ordeal::torture(ordeal::kills(&arguments)?, &arguments),
+        Some("hostile") => ordeal::hostile(&arguments),
+        Some("failpoints") => ordeal::fail_points(),
+        _ => bail!("usage: cargo xtask test|torture|hostile|failpoints"),
     }
 }
 

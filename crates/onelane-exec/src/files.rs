@@ -43,11 +43,11 @@ pub(crate) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
 
 /// The fail points of the two files that decide about an attempt.
 fn named_fail_point(path: &Path, names: [&str; 2]) {
-    let named = names.iter().find(|name| {
+    let here = names.iter().find(|name| {
         path.file_stem()
             .is_some_and(|stem| name.starts_with(&*stem.to_string_lossy()))
     });
-    if let Some(name) = named {
+    if let Some(name) = here {
         fail_point(name);
     }
 }

@@ -177,7 +177,7 @@ fn perform(behaviour: &str, stage: &Stage) {
         "clears-environment" => daemon(stage, || again(&["linger"])),
         "changes-group" => changes_group(stage),
         "reexec-daemon" => daemon(stage, || {
-            again(&["linger", "again", &seconds().to_string()])
+            again(&["linger", "again", &seconds().to_string()]);
         }),
         "stops-itself" => stops_itself(stage),
         "spawned" => spawned(),
@@ -410,6 +410,10 @@ fn stops_itself(stage: &Stage) {
 }
 
 /// By `posix_spawn`, in groups of their own.
+#[expect(
+    clippy::zombie_processes,
+    reason = "nobody waits for them: that is the point"
+)]
 fn spawned() {
     for _ in 0..4 {
         let mut command = Command::new(own_path());

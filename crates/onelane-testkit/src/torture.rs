@@ -46,7 +46,7 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-/// Dice that fall the same way for the same seed (SplitMix64).
+/// Dice that fall the same way for the same seed (`SplitMix64`).
 pub struct Dice(u64);
 
 impl Dice {
@@ -94,6 +94,8 @@ pub(crate) struct Cancelled {
 #[derive(Default)]
 pub(crate) struct Ledger {
     jobs: BTreeMap<String, Acknowledged>,
+    /// Cancellations that were asked for, answered or not.
+    wishes: HashSet<String>,
     cancelled: HashMap<String, Cancelled>,
     /// Asked to be deleted; with the time of the answer once there is one.
     deleted: HashMap<String, Option<u64>>,
@@ -358,11 +360,12 @@ impl Killer {
     async fn one_life(&mut self, server: &mut TestServer, point: Option<&'static str>) {
         self.start(server, point);
         let may_strike = !point.is_some_and(fail_points::is_supervisors);
-        let strike_after = (may_strike && self.dice.below(3) == 0).then(|| self.dice.below(300));
+        let mut strikes = may_strike && self.dice.below(2) == 0;
+        let strike_after = self.dice.below(60);
         let life = 50 + self.dice.below(1000);
         for passed in 0..life / 5 {
-            if strike_after.is_some_and(|after| passed == after / 5) {
-                self.strike().await;
+            if strikes && passed >= strike_after && passed % 4 == 0 {
+                strikes = !self.strike().await;
             }
             if self.was_killed(server).await {
                 return;
@@ -401,10 +404,10 @@ impl Killer {
         }
     }
 
-    /// Kills a shim, a guard or a tool; never both supervisors of one attempt, which nothing survives.
-    async fn strike(&mut self) {
+    /// Kills a shim, a guard or a tool, if one is there; never both supervisors of one attempt, which nothing survives.
+    async fn strike(&mut self) -> bool {
         let Some((folder, shim)) = self.running_attempt().await else {
-            return;
+            return false;
         };
         let (pid, counter) = match self.dice.below(3) {
             0 => (shim["pid"].as_i64(), &mut self.shims),
@@ -414,12 +417,13 @@ impl Killer {
                 &mut self.tools,
             ),
         };
-        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok())
-            && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()
-        {
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+        let struck = pid.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        if struck {
             *counter += 1;
             self.struck.insert(folder);
         }
+        struck
     }
 
     /// An attempt whose supervisors both live and that was not struck before, with its `shim.json`.

@@ -237,27 +237,25 @@ fn one_job(ledger: &mut Ledger, job: &Value, marks: &Marks, server: &TestServer)
 /// Why a job may not have ended as it did.
 fn wrong_end(ledger: &Ledger, job: &Value, attempt: u64) -> Option<&'static str> {
     let known = ledger.jobs.get(&text(&job["id"]))?;
-    let cancelled = ledger.cancelled.get(&text(&job["id"]));
-    let wanted_to_go = ledger.deleted.contains_key(&text(&job["id"]));
+    let id = text(&job["id"]);
+    let wished = ledger.wishes.contains(&id) || ledger.deleted.contains_key(&id);
     match (job["state"].as_str()?, job["failure"]["kind"].as_str()) {
         ("succeeded", _) if known.fails => Some("its tool fails, and it succeeded"),
-        ("succeeded", _) => None,
-        // A request that was cut off may have been carried out all the same; so nobody's cancellation is only wrong
-        // where none was ever sent, which the ledger does not tell.
-        ("cancelled", _) => None,
-        ("failed", Some("exit")) if known.fails => None,
-        ("failed", Some("signal")) => None,
-        ("failed", Some("interrupted" | "start_failed")) if attempt >= 3 => None,
-        ("failed", _) if cancelled.is_some_and(|c| c.state == "cancelling") || wanted_to_go => {
-            Some("it was cancelled, and failed")
+        // A request that was cut off may have been carried out all the same.
+        ("cancelled", _) if !wished => Some("nobody has cancelled it"),
+        ("failed", Some("exit")) if !known.fails => Some("its tool does not fail"),
+        ("failed", Some("interrupted" | "start_failed")) if attempt < 3 => {
+            Some("it was not tried three times")
         }
+        ("succeeded" | "cancelled", _)
+        | ("failed", Some("exit" | "signal" | "interrupted" | "start_failed")) => None,
         _ => Some("it has no reason to end so"),
     }
 }
 
 /// Tools at once; shims get a moment to leave.
 async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
-    let mut left: Vec<String> = processes_of(child).iter().map(describe).collect();
+    let mut left: Vec<String> = processes_of(child).into_iter().map(describe).collect();
     let binary = std::fs::read_link(format!("/proc/{}/exe", server.pid())).unwrap();
     let others = || {
         let mut pids = processes_of(&binary);
@@ -270,11 +268,11 @@ async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
         }
         pause(10).await;
     }
-    left.extend(others().iter().map(describe));
+    left.extend(others().into_iter().map(describe));
     left
 }
 
-fn describe(pid: &i32) -> String {
+fn describe(pid: i32) -> String {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     format!(
         "{pid} {}",

@@ -95,8 +95,14 @@ async fn acknowledged(
 }
 
 async fn cancel(world: &World, dice: &mut Dice) {
-    let living = world.ledger.lock().await.living();
-    let Some(id) = dice.pick(&living) else { return };
+    let id = {
+        let mut ledger = world.ledger.lock().await;
+        let Some(id) = dice.pick(&ledger.living()) else {
+            return;
+        };
+        ledger.wishes.insert(id.clone());
+        id
+    };
     let answer = world
         .ask(Method::POST, &format!("/jobs/{id}/cancel"), |request| {
             request

@@ -13,6 +13,7 @@ mod cli;
 mod crash;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod hostile;
 mod http;
 mod one_by_one;
 mod openapi;
