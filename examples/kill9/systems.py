@@ -113,7 +113,8 @@ class Tsp(System):
         self.call("tsp")
 
     def kill(self):
-        for pid in pids(lambda words, pid: words[:1] == ["tsp"] and in_environ(pid, self.folder)):
+        # The server has no arguments; the others are clients that wait for their turn.
+        for pid in pids(lambda words, pid: words == ["tsp", ""] and in_environ(pid, self.folder)):
             os.kill(pid, signal.SIGKILL)
         if os.path.exists(self.env["TS_SOCKET"]):
             os.remove(self.env["TS_SOCKET"])
