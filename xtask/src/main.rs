@@ -6,6 +6,7 @@
 )]
 
 mod mutants;
+mod ordeal;
 mod simulate;
 
 use std::path::{Path, PathBuf};
@@ -36,8 +37,12 @@ fn main() -> anyhow::Result<()> {
         Some("test") => test(),
         Some("simulate") => simulate::simulate(&arguments),
         Some("mutants") => mutants::mutants(&arguments),
+        Some("torture") => ordeal::torture(ordeal::kills(&arguments)?, &arguments),
+        Some("hostile") => ordeal::hostile(&arguments),
+        Some("failpoints") => ordeal::fail_points(),
         _ => bail!(
-            "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME]"
+            "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
+             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints"
         ),
     }
 }

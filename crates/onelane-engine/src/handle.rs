@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onelane_core::{Job, JobId, JobState, StopReason, Timestamp};
-use onelane_exec::JobPaths;
+use onelane_exec::{JobPaths, fail_point};
 use onelane_store::{
     AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted,
 };
@@ -129,7 +129,10 @@ impl Handle {
             return Err(EngineError::Stopping);
         }
         self.check_room()?;
-        Ok(self.shared.store.submit(new).await?)
+        fail_point("submit.before_commit");
+        let submitted = self.shared.store.submit(new).await?;
+        fail_point("submit.after_commit");
+        Ok(submitted)
     }
 
     /// Whether there is enough free disk to take something in.
@@ -196,6 +199,7 @@ impl Handle {
     /// Deletes an ended job and its files.
     pub async fn remove(&self, id: JobId) -> Result<()> {
         self.shared.store.remove(id).await?;
+        fail_point("remove.after_commit");
         self.shared
             .executor
             .remove(id)

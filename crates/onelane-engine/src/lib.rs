@@ -11,7 +11,7 @@ mod state;
 mod watchers;
 
 pub use handle::{EngineError, Handle, Place, Progress, QueueView};
-pub use onelane_exec::{DiskFloor, JobPaths};
+pub use onelane_exec::{DiskFloor, JobPaths, fail_point};
 pub use onelane_store::{
     AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess,
     Submitted, Usage,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
     AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
-    Verdict,
+    Verdict, fail_point,
 };
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
 use onelane_tools::{Places, ToolDefinition};
@@ -348,9 +348,12 @@ async fn commit(shared: &Shared, mut transition: Transition) {
     if let Some(record) = &mut transition.record {
         record.boot_id.get_or_insert_with(|| shared.boot_id.clone());
     }
+    let (before, after) = fail_points(&transition);
+    fail_point(before);
     loop {
         match shared.store.transition(transition.clone()).await {
             Ok(job) => {
+                fail_point(after);
                 go_on(shared, id);
                 return shared.feed(Event::Committed(job));
             }
@@ -368,6 +371,19 @@ async fn commit(shared: &Shared, mut transition: Transition) {
             Err(error) => hold(shared, id, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+/// The fail points around a commit.
+fn fail_points(transition: &Transition) -> (&'static str, &'static str) {
+    match transition.to.word() {
+        StateWord::Starting => ("claim.before_commit", "claim.after_commit"),
+        StateWord::Running if transition.stop_reason.is_some() => {
+            ("cancel.before_commit", "cancel.after_commit")
+        }
+        StateWord::Running => ("start.before_commit", "start.after_commit"),
+        StateWord::Queued => ("requeue.before_commit", "requeue.after_commit"),
+        _ => ("end.before_commit", "end.after_commit"),
     }
 }
 

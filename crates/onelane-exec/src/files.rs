@@ -2,6 +2,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::fail_point;
+
 /// Makes a folder's entries durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -15,8 +17,14 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
         .create(true)
         .truncate(false)
         .open(&temporary)?;
-    finish(&mut file, content)?;
-    put_in_place(&temporary, path)
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    named_fail_point(path, ["exit.json.written", "shim.json.written"]);
+    file.sync_all()?;
+    named_fail_point(path, ["exit.json.synced", "shim.json.synced"]);
+    fs::rename(&temporary, path)?;
+    named_fail_point(path, ["exit.json.renamed", "shim.json.renamed"]);
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Reserves the bytes of a later [`write_durably`] to the same path, so that a disk that fills up in between can't
@@ -38,15 +46,15 @@ pub(crate) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
     })
 }
 
-fn finish(file: &mut File, content: &[u8]) -> io::Result<()> {
-    file.write_all(content)?;
-    file.set_len(content.len() as u64)?;
-    file.sync_all()
-}
-
-fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(temporary, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
+/// The fail points of the two files that decide about an attempt.
+fn named_fail_point(path: &Path, names: [&str; 2]) {
+    let here = names.iter().find(|name| {
+        path.file_stem()
+            .is_some_and(|stem| name.starts_with(&*stem.to_string_lossy()))
+    });
+    if let Some(name) = here {
+        fail_point(name);
+    }
 }
 
 /// Syncs every file and folder below `folder`, and `folder` itself. Symbolic links are not followed.

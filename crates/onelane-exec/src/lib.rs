@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use onelane_core::{AttemptNo, CpuPriority, JobId, Limits, StopReason, Timestamp};
 
+mod fail_points;
 mod files;
 pub mod inspect;
 mod layout;
@@ -17,6 +18,7 @@ pub mod local;
 mod record;
 mod room;
 
+pub use fail_points::fail_point;
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, instance_of, is_on_network};
 pub use level::{Level, ParseLevelError, WantedLevel};

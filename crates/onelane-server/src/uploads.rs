@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use onelane_core::JobId;
-use onelane_engine::Handle;
+use onelane_engine::{Handle, fail_point};
 use onelane_tools::{AcceptedContent, AcceptedFile, Given};
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
@@ -118,6 +118,7 @@ impl Uploads {
             }
         }
         file.flush().await.map_err(failed)?;
+        fail_point("upload.written");
         Ok(Given::Upload {
             path,
             relative,
@@ -171,7 +172,9 @@ fn settle_blocking(needed: &[PathBuf], folder: &Path, root: &Path) -> std::io::R
         }
     }
     std::fs::File::open(folder)?.sync_all()?;
-    std::fs::File::open(root)?.sync_all()
+    std::fs::File::open(root)?.sync_all()?;
+    fail_point("upload.synced");
+    Ok(())
 }
 
 pub(crate) async fn text(mut field: Field<'_>, left: &mut usize) -> Result<String, ApiError> {

@@ -10,9 +10,15 @@
     reason = "a fixture fails by panicking"
 )]
 
+pub mod fail_points;
+pub mod hostile;
+pub mod hostile_child;
+pub mod torture;
+
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -25,12 +31,17 @@ pub const LONG: Duration = Duration::from_mins(1);
 /// A server process, its data folder, and a client.
 pub struct TestServer {
     binary: PathBuf,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removes the folder at the end.
+    temporary: Option<tempfile::TempDir>,
     with_tools_file: bool,
     flags: Vec<String>,
-    user: Option<u32>,
     child: Option<Child>,
     address: String,
+    /// The server runs as this user, from the next start on.
+    pub user: Option<u32>,
+    /// Environment of the server, from the next start on.
+    pub env: Vec<(String, String)>,
     /// The client.
     pub http: reqwest::Client,
 }
@@ -43,53 +54,68 @@ impl TestServer {
 
     /// Starts a server with these flags of `serve`, now and whenever it is started again.
     pub fn start_with(binary: &str, tools_file: Option<&str>, flags: &[&str]) -> Self {
-        Self::begin(binary.into(), tools_file, flags, None, |_| ())
+        Self::begin(binary, tools_file, flags, |_| ())
     }
 
     /// Starts a server as an ordinary user, by its number; only root may.
     pub fn start_as(binary: &str, tools_file: Option<&str>, user: u32) -> Self {
-        let prepare = |folder: &Path| {
-            std::os::unix::fs::chown(folder, Some(user), Some(user)).unwrap();
+        Self::begin(binary, tools_file, &[], |server| {
+            let folder = server.folder.clone();
+            std::os::unix::fs::chown(&folder, Some(user), Some(user)).unwrap();
             // The build folder may be closed to others.
-            std::fs::copy(binary, folder.join("onelane")).unwrap();
-        };
-        Self::begin("onelane".into(), tools_file, &[], Some(user), prepare)
+            server.binary = folder.join("onelane");
+            std::fs::copy(binary, &server.binary).unwrap();
+            server.user = Some(user);
+        })
     }
 
     /// Starts a server after `prepare` was given the folder that will hold the data folder `data` and the tools file.
     pub fn start_on(binary: &str, tools_file: Option<&str>, prepare: impl FnOnce(&Path)) -> Self {
-        Self::begin(binary.into(), tools_file, &[], None, prepare)
+        Self::begin(binary, tools_file, &[], |server| prepare(&server.folder))
     }
 
     fn begin(
-        binary: PathBuf,
+        binary: &str,
         tools_file: Option<&str>,
         flags: &[&str],
-        user: Option<u32>,
-        prepare: impl FnOnce(&Path),
+        prepare: impl FnOnce(&mut Self),
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        if let Some(text) = tools_file {
-            std::fs::write(folder.path().join("onelane.toml"), text).unwrap();
-        }
-        prepare(folder.path());
-        let mut server = Self {
-            // Relative to the folder, where `prepare` has put a copy there.
-            binary: folder.path().join(binary),
-            folder,
-            with_tools_file: tools_file.is_some(),
-            user,
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            child: None,
-            address: "127.0.0.1:0".to_owned(),
-            http: reqwest::Client::new(),
-        };
+        let temporary = tempfile::tempdir().unwrap();
+        let mut server = Self::in_folder(binary, tools_file, temporary.path());
+        server.temporary = Some(temporary);
+        server.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        prepare(&mut server);
         server.restart();
         server
     }
 
+    /// A server that is not started yet, in a folder that stays.
+    pub fn in_folder(binary: &str, tools_file: Option<&str>, folder: &Path) -> Self {
+        if let Some(text) = tools_file {
+            std::fs::write(folder.join("onelane.toml"), text).unwrap();
+        }
+        Self {
+            binary: binary.into(),
+            folder: folder.to_owned(),
+            temporary: None,
+            with_tools_file: tools_file.is_some(),
+            child: None,
+            address: "127.0.0.1:0".to_owned(),
+            flags: Vec::new(),
+            user: None,
+            env: Vec::new(),
+            http: reqwest::Client::new(),
+        }
+    }
+
     /// Starts the server again, at the same address.
     pub fn restart(&mut self) {
+        let lines = self.launch();
+        assert!(self.listens(lines), "the server says where it listens");
+    }
+
+    /// Starts the process, and does not wait until it listens: give what it prints to [`TestServer::listens`].
+    pub fn launch(&mut self) -> std::io::Lines<BufReader<ChildStdout>> {
         assert!(self.child.is_none(), "the server is still there");
         let mut command = Command::new(&self.binary);
         command
@@ -99,27 +125,46 @@ impl TestServer {
         if self.with_tools_file {
             command
                 .arg("--config")
-                .arg(self.folder.path().join("onelane.toml"));
+                .arg(self.folder().join("onelane.toml"));
         }
         command
-            .current_dir(self.folder.path())
+            .current_dir(self.folder())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped());
         if let Some(user) = self.user {
-            std::os::unix::process::CommandExt::uid(&mut command, user);
-            std::os::unix::process::CommandExt::gid(&mut command, user);
+            command.uid(user).gid(user);
         }
         let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines
-            .next()
-            .expect("the server says where it listens")
-            .unwrap();
-        self.address = first.rsplit("http://").next().unwrap().into();
-        // Whatever else it prints must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         self.child = Some(child);
+        lines
+    }
+
+    /// Waits until the server says where it listens; false when it has died before.
+    pub fn listens(&mut self, mut lines: std::io::Lines<BufReader<ChildStdout>>) -> bool {
+        let (said, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            said.send(lines.next()).ok();
+            // Whatever else it prints must not fill the pipe.
+            lines.for_each(drop);
+        });
+        let first = hears.recv_timeout(LONG).expect("the server starts or dies");
+        let Some(Ok(first)) = first else {
+            return false;
+        };
+        self.address = first.rsplit("http://").next().unwrap().into();
         // Connections to the killed server must not be tried again.
         self.http = reqwest::Client::new();
+        true
+    }
+
+    /// How the server's process has ended, if it has: by itself, or by a fail point. It can be started again then.
+    pub fn has_died(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().unwrap();
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
     }
 
     /// kill -9.
@@ -177,12 +222,12 @@ impl TestServer {
 
     /// The data folder.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     /// The folder around the data folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// A job's folder.
@@ -368,7 +413,8 @@ impl Drop for TestServer {
     }
 }
 
-fn left_shims(jobs: &Path) -> Vec<i32> {
+/// The folders of all attempts of all jobs.
+pub(crate) fn attempt_folders(jobs: &Path) -> Vec<PathBuf> {
     let below = |path: &Path| {
         std::fs::read_dir(path)
             .into_iter()
@@ -378,7 +424,11 @@ fn left_shims(jobs: &Path) -> Vec<i32> {
             .collect::<Vec<_>>()
     };
     let jobs = below(jobs).into_iter().flat_map(|shard| below(&shard));
-    let attempts = jobs.flat_map(|job| below(&job.join("attempts")));
+    jobs.flat_map(|job| below(&job.join("attempts"))).collect()
+}
+
+fn left_shims(jobs: &Path) -> Vec<i32> {
+    let attempts = attempt_folders(jobs).into_iter();
     let alive = attempts.filter(|attempt| !attempt.join("exit.json").exists());
     let records = alive.filter_map(|attempt| std::fs::read(attempt.join("shim.json")).ok());
     let pids =

@@ -23,6 +23,7 @@ use super::limits::{Breach, Limiter};
 use super::process::{now, oom_kills, tick};
 use super::shim::{self, child_signals};
 use super::tree::{self, Reaped};
+use crate::fail_point;
 use crate::record::{FromGuard, GuardReport, Outcome, StartMessage, ToGuard, ToolUsage};
 
 /// The shim's side of this is [`super::shim`].
@@ -80,8 +81,9 @@ pub(crate) fn run(
         shim_is_gone: false,
     };
     if !guard.wait_for_go() {
-        return Ok(());
+        return guard.write_unless_there(nothing_started(), "never_started");
     }
+    fail_point("guard.after_go");
     let tool_version = guard.ask_version();
     let mut report = match guard.start_tool(logs) {
         Ok(tool) => guard.watch(&tool, tool_version.as_ref()),
@@ -113,6 +115,7 @@ impl Guard {
         let mut command = self.tool_command(&self.message.command)?;
         let oom_kills_before = oom_kills();
         let child = command.stdout(stdout).stderr(stderr).spawn()?;
+        fail_point("guard.after_spawn");
         // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
         Ok(Tool {
             pid: child.id(),
@@ -173,10 +176,12 @@ impl Guard {
             self.wait(tool);
             self.keep_limits(tool);
         };
+        fail_point("guard.after_end");
         let finished_at = now();
         let wall_s = tool.since.elapsed().as_secs_f64();
         // The tool's own end ends the attempt: whatever it left behind goes too, and nobody waits for a pipe.
         let leftovers_killed = self.end_tree().killed;
+        fail_point("guard.after_tree");
         let outcome = self.outcome(&ended, tool.pid);
         let stopped = match &self.stop {
             Some(stop) => stop.reason,
@@ -317,6 +322,12 @@ impl Guard {
         if !self.shim_is_gone && self.shim.send(&ended).is_ok() {
             while !self.shim.receive().closed {}
         }
+        self.write_unless_there(report, "echild")
+    }
+
+    /// The lock is ours as well: with the shim gone nobody else writes, and without this record a `shim.json` that is
+    /// there would tell of an attempt whose end nobody has seen.
+    fn write_unless_there(&self, report: GuardReport, proof: &str) -> io::Result<()> {
         if self.message.folder.join("exit.json").exists() {
             return Ok(());
         }
@@ -325,9 +336,13 @@ impl Guard {
             &self.message,
             report,
             crate::record::LogCounts::default(),
-            "echild",
+            proof,
         )
     }
+}
+
+fn nothing_started() -> GuardReport {
+    GuardReport::interrupted("the attempt's shim was killed before its tool started".to_owned())
 }
 
 fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {

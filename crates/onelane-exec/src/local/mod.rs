@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::fail_point;
 use crate::files::{reserve, sync_folder, write_durably};
 use crate::layout::JobPaths;
 use crate::level::Level;
@@ -102,6 +103,7 @@ impl LocalExecutor {
     }
 
     async fn hear(&self, mut child: Child, launch: &Launch) -> io::Result<Option<StatusLine>> {
+        fail_point("exec.after_spawn");
         let status = self.converse(&mut child, launch).await;
         // Only so that no zombie stays: how the attempt ended is never taken from here.
         tokio::spawn(async move { child.wait().await });
@@ -447,6 +449,7 @@ impl LocalExecutor {
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
         }
+        fail_point("exec.after_stop_record");
         if let Some(record) = self.living_shim(id) {
             return signal_verified(&record.shim);
         }
@@ -584,12 +587,14 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     for file in &launch.files {
         bring(file, uploads, &paths.input())?;
     }
+    fail_point("exec.after_inputs");
     forget_uploads(&launch.files, uploads);
     // Two of them repeat the command.
     let command: usize = launch.command.iter().map(|word| 2 * word.len() + 16).sum();
     for (name, bytes) in RECORDS {
         reserve(&folder.join(name), bytes + command as u64)?;
     }
+    fail_point("exec.after_attempt_folder");
     File::create(folder.join("progress"))?;
     make_lock(&lock)
         .and_then(|()| sync_folder(&folder))
@@ -597,6 +602,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
             // Nothing has begun: the next try may make it anew.
             fs::remove_file(&lock).ok();
         })?;
+    fail_point("exec.after_lock");
     Ok(true)
 }
 

@@ -23,6 +23,7 @@ use super::cgroup::AttemptGroups;
 use super::channel::Channel;
 use super::logs::Logs;
 use super::{guard, namespace, process, tree};
+use crate::fail_point;
 use crate::files::{reserve, sync_tree, write_durably};
 use crate::level::Level;
 use crate::record::{
@@ -70,7 +71,9 @@ fn become_shim() -> io::Result<()> {
     std::env::set_current_dir("/")?;
     prctl::set_child_subreaper(true)?;
     block_signals()?;
+    fail_point("shim.before_lock");
     let lock = take_lock(&message.folder)?;
+    fail_point("shim.after_lock");
     if message.folder.join("exit.json").exists() || message.folder.join("stop.json").exists() {
         return Ok(());
     }
@@ -168,9 +171,11 @@ fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
         }
         ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
     };
+    fail_point("shim.after_fork");
     drop((guards, stdout.1, stderr.1));
     let logs = Logs::open(&message, stdout.0, stderr.0)?;
     write_shim_record(&message, lock, guard_pid, &groups)?;
+    fail_point("shim.after_record");
     Shim {
         message,
         groups,
@@ -256,7 +261,9 @@ impl Shim {
         }
         // If the guard is gone already, its end of the channel says so next.
         self.guard.send(&ToGuard::Go).ok();
+        fail_point("shim.after_go");
         let report = self.watch();
+        fail_point("shim.after_report");
         let report = report.unwrap_or_else(|| self.guard_was_killed());
         let counts = self.logs.finish();
         self.groups.remove();
@@ -384,7 +391,8 @@ fn write_unkillable(folder: &Path, count: u32) {
 }
 
 impl GuardReport {
-    fn interrupted(message: String) -> Self {
+    /// Nobody has seen how the tool ended.
+    pub(super) fn interrupted(message: String) -> Self {
         Self {
             outcome: Outcome::Interrupted { message },
             stopped: None,
@@ -434,6 +442,7 @@ pub(crate) fn write_exit(
     proof: &str,
 ) -> io::Result<()> {
     let synced = sync_tree(&message.folder.join("output"));
+    fail_point("shim.before_exit_record");
     let record = ExitRecord {
         protocol: PROTOCOL,
         job: message.job,

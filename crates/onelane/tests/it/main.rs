@@ -14,6 +14,9 @@ mod cli;
 mod crash;
 mod disk;
 mod durability;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod hostile;
 mod http;
 mod levels;
 mod limits;

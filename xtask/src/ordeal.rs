@@ -1,0 +1,56 @@
+//! `cargo xtask torture` and `cargo xtask hostile`: builds the server with its fail points, and the programs that
+//! torment it, and runs them.
+
+use std::path::PathBuf;
+
+use crate::{cargo, root, run};
+
+/// Kills the server so many times under load. Other arguments: `--seed S`, `--level L`.
+pub(crate) fn torture(kills: u64, arguments: &[String]) -> anyhow::Result<()> {
+    let kills = ["--kills".to_owned(), kills.to_string()];
+    ordeal("torture", &[arguments, &kills].concat())
+}
+
+/// Runs the hostile matrix. Arguments: `--runs N`, `--level L`, `--stop S`, `--behaviour B`, `--user nobody`.
+pub(crate) fn hostile(arguments: &[String]) -> anyhow::Result<()> {
+    ordeal("hostile", arguments)
+}
+
+/// Runs the tests that need a server with its fail points.
+pub(crate) fn fail_points() -> anyhow::Result<()> {
+    let arguments = ["-p", "onelane", "--features", "failpoints", "failpoints::"];
+    run(cargo().args(["nextest", "run"]).args(arguments))
+}
+
+fn ordeal(which: &str, arguments: &[String]) -> anyhow::Result<()> {
+    let what = [
+        "--bin",
+        "onelane",
+        "--example",
+        "hostile-child",
+        "--example",
+        "ordeal",
+    ];
+    let mut build = cargo();
+    build.args(["build", "-p", "onelane", "--features", "failpoints"]);
+    run(build.args(what))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), PathBuf::from)
+        .join("debug");
+    let mut command = std::process::Command::new(target.join("examples/ordeal"));
+    command.arg(which).args(arguments);
+    command.arg("--onelane").arg(target.join("onelane"));
+    command
+        .arg("--hostile-child")
+        .arg(target.join("examples/hostile-child"));
+    run(&mut command)
+}
+
+/// The number of kills among the arguments of `cargo xtask torture`; 50 when none is named.
+pub(crate) fn kills(arguments: &[String]) -> anyhow::Result<u64> {
+    let named = arguments
+        .iter()
+        .skip_while(|word| *word != "--kills")
+        .nth(1);
+    named.map_or(Ok(50), |kills| Ok(kills.parse()?))
+}
