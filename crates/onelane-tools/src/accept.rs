@@ -253,6 +253,9 @@ impl<'a> Intake<'a> {
         'a: 'b,
     {
         Check {
+            letters: "",
+            duplicates: onelane_seq::Duplicates::Refuse,
+            refuse_nucleotides: false,
             alphabet: fasta.alphabet,
             limits: Limits {
                 max_records: fasta.max_records,
