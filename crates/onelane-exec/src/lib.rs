@@ -16,7 +16,7 @@ mod record;
 
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, is_on_network};
-pub use local::{LocalExecutor, shim_main};
+pub use local::{LocalExecutor, appended, shim_main};
 pub use record::{
     ExitRecord, LogCounts, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
 };
@@ -61,8 +61,12 @@ pub struct Launch {
     pub command: Vec<String>,
     /// A command that tells the program's version, asked at start.
     pub version_command: Option<Vec<String>>,
-    /// Environment for the tool, besides the server's own.
+    /// Environment for the tool, besides the server's own. It may hold secrets: it is sent to the shim and kept nowhere.
     pub env: BTreeMap<String, String>,
+    /// The file that the tool reads on its standard input; nothing otherwise.
+    pub stdin: Option<PathBuf>,
+    /// The folder that the tool runs in; the attempt's `work/` otherwise.
+    pub workdir: Option<PathBuf>,
     /// Milliseconds between the polite signal and the final one.
     pub grace_ms: u64,
 }

@@ -674,7 +674,8 @@ fn fastq_is_taken_as_it_is_but_for_line_ends() {
 
 #[test]
 fn what_is_wrong_with_fastq_is_told_with_its_place() {
-    let table: [(&[u8], (u64, Option<u64>), &str); 13] = [
+    type Case = (&'static [u8], (u64, Option<u64>), &'static str);
+    let table: [Case; 13] = [
         (b">r\nACGT\n", (1, Some(1)), "looks like FASTA"),
         (b"ACGT\n", (1, Some(1)), "begins with '@'"),
         (b"@r\nACGT\n+\n", (3, None), "cut off"),

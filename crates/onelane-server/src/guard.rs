@@ -115,6 +115,7 @@ mod tests {
         let config = ServerConfig {
             hosts: vec!["lab.example".into()],
             listen: "127.0.0.1:8000".parse().unwrap(),
+            tools: crate::ToolsSource::Builtin,
             version: "0".into(),
         };
         let app = Router::new()

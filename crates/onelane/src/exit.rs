@@ -32,7 +32,10 @@ pub(crate) const TABLE: [(Exit, &str); 11] = [
     (Exit::NoSuchJob, "no such job, tool or file"),
     (Exit::NoServer, "no Onelane server answers there"),
     (Exit::JobCancelled, "the job was cancelled"),
-    (Exit::CheckFailed, "a check of `doctor` or `demo` failed"),
+    (
+        Exit::CheckFailed,
+        "a check of `doctor`, `demo`, `config check` or `tools check` failed",
+    ),
     (
         Exit::ServerTrouble,
         "the server can't do it now: queue or disk full, stopping, or a fault of its own",

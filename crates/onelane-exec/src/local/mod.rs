@@ -30,6 +30,7 @@ mod progress;
 mod shim;
 mod tree;
 
+pub use progress::appended;
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -109,6 +110,8 @@ impl LocalExecutor {
             command: launch.command.clone(),
             version_command: launch.version_command.clone(),
             env: launch.env.clone(),
+            stdin: launch.stdin.clone(),
+            workdir: launch.workdir.clone(),
             grace_ms: launch.grace_ms,
         }
     }

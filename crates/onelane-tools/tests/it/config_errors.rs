@@ -271,7 +271,13 @@ const IN_PARAMETERS: &[ParamCase] = &[
         "at least one choice",
         "",
     ),
-    ("p", "type = \"choice\"", (3, 1), "`choices` is missing", ""),
+    (
+        "p",
+        "type = \"choice\"",
+        (3, 17),
+        "in `choices` or by `choices_from`",
+        "",
+    ),
     (
         "p",
         "type = \"choice\"\nchoices = [\"a\", \"a\"]",

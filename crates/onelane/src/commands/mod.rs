@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod cancel;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod download;
@@ -11,6 +12,7 @@ pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod submit;
 pub(crate) mod tools;
+pub(crate) mod tools_check;
 pub(crate) mod wait;
 
 use std::time::Duration;
