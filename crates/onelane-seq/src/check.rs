@@ -118,9 +118,7 @@ fn pump<W: Write>(mut input: impl Read, scanner: &mut Scanner<'_, W>) -> Step {
     loop {
         match input.read(&mut chunk) {
             Ok(0) => return scanner.finish(),
-            Ok(count) => chunk[..count]
-                .iter()
-                .try_for_each(|byte| scanner.feed(*byte))?,
+            Ok(count) => scanner.feed_all(&chunk[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Stop::Io(error)),
         }

@@ -117,6 +117,60 @@ impl<'a, W: Write> Scanner<'a, W> {
         }
     }
 
+    pub(crate) fn feed_all(&mut self, mut bytes: &[u8]) -> Step {
+        while let Some(byte) = bytes.first() {
+            let run = self.plain_run(bytes);
+            if run > 0 {
+                self.residues(&bytes[..run])?;
+                bytes = &bytes[run..];
+            } else {
+                self.feed(*byte)?;
+                bytes = &bytes[1..];
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of these bytes are sure to be residues that need no second look: nearly all of a large input is.
+    fn plain_run(&self, bytes: &[u8]) -> usize {
+        let is_usual = matches!(self.line, Line::Sequence)
+            && self.decoder.is_idle()
+            && self.sniffer.is_done()
+            && self.record.star.is_none();
+        if !is_usual {
+            return 0;
+        }
+        let is_plain = |byte: &u8| self.allowed.get(usize::from(*byte)) == Some(&true);
+        let run = bytes
+            .iter()
+            .position(|byte| !is_plain(byte))
+            .unwrap_or(bytes.len());
+        // The residue that breaks the limit is looked at alone, for its place.
+        let left = self
+            .check
+            .limits
+            .max_residues
+            .map(|max| max.saturating_sub(self.checked.residues));
+        left.and_then(|left| usize::try_from(left).ok())
+            .map_or(run, |left| run.min(left))
+    }
+
+    fn residues(&mut self, letters: &[u8]) -> Step {
+        let count = letters.len() as u64;
+        self.after_cr = false;
+        self.at.column += count;
+        self.record.residues += count;
+        self.checked.residues += count;
+        if self.check.refuse_nucleotides {
+            let acgtun = letters.iter().filter(|letter| is_acgtun(**letter)).count();
+            self.record.acgtun += acgtun as u64;
+        }
+        if self.errors.is_empty() {
+            self.out.residues(letters)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn feed(&mut self, byte: u8) -> Step {
         if let Some(sniffed) = self.sniffer.push(byte) {
             return self.other_format(&sniffed);
@@ -456,7 +510,7 @@ impl<W: Write> Scanner<'_, W> {
     fn residue(&mut self, letter: u8) -> Step {
         self.refuse_star()?;
         self.record.residues += 1;
-        self.record.acgtun += u64::from(b"ACGTUNacgtun".contains(&letter));
+        self.record.acgtun += u64::from(is_acgtun(letter));
         self.checked.residues += 1;
         if let Some(max) = self.check.limits.max_residues
             && self.checked.residues > max
@@ -536,6 +590,13 @@ impl<W: Write> Scanner<'_, W> {
             Err(Stop::Refused)
         }
     }
+}
+
+const fn is_acgtun(letter: u8) -> bool {
+    matches!(
+        letter.to_ascii_uppercase(),
+        b'A' | b'C' | b'G' | b'T' | b'U' | b'N'
+    )
 }
 
 fn nul_message() -> String {

@@ -13,7 +13,7 @@ use crate::param::{FileRules, magic_bytes, quoted};
 /// What a compressed file may expand to, as a multiple of its size and a base: sequences are compressed four- to
 /// tenfold, a bomb a thousandfold.
 const MOST_EXPANSION: u64 = 100;
-const EXPANSION_BASE_BYTES: u64 = 64 << 20;
+const EXPANSION_BASE_BYTES: u64 = 4 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// FASTA or FASTQ.
