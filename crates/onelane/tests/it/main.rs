@@ -11,11 +11,14 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod crash;
+mod hostile_parameters;
 mod http;
 mod one_by_one;
 mod openapi;
+mod shipped_tools;
 mod starting_point;
 mod story;
+mod tools_file;
 
 use onelane_testkit::TestServer;
 
