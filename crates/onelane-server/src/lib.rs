@@ -12,6 +12,7 @@ mod options;
 mod pages;
 mod path;
 mod problem;
+mod reload;
 mod serve_file;
 mod uploads;
 mod view;
@@ -26,6 +27,8 @@ use onelane_engine::Handle;
 
 use problem::{ApiError, Code};
 
+pub use reload::{ReloadError, ToolsSource, reload};
+
 /// What the server has to know besides the engine.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -37,6 +40,8 @@ pub struct ServerConfig {
     pub process_control: String,
     /// Onelane's version.
     pub version: String,
+    /// Where the tools come from.
+    pub tools: ToolsSource,
 }
 
 /// Who submits, until there are tokens.

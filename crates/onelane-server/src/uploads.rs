@@ -85,7 +85,7 @@ impl Uploads {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.inline_left -= text.len();
-                Ok(Given::Text(text))
+                Ok(Given::TextFile { text, file_name })
             }
             // As a file it is checked byte by byte, which tells where it is wrong.
             Err(error) => self.stream(error.into_bytes(), None, file_name).await,
