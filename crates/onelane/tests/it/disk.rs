@@ -191,8 +191,8 @@ async fn a_job_whose_folder_finds_no_room_waits_says_why_and_starts_once_there_i
     for kept_free in [0, 100 * 1024] {
         let ballast = disk.fill_but(kept_free);
         let id = server.submit("quick", &json!({})).await;
-        let job = why(&server, &id, "the disk is full").await;
-        assert_eq!(job["state"], "starting", "{job}");
+        why(&server, &id, "the disk is full").await;
+        server.until(&id, "starting").await;
         let cancelled = server.submit("quick", &json!({})).await;
         std::fs::remove_file(ballast).unwrap();
         let job = server.wait(&id).await;
@@ -260,8 +260,8 @@ async fn jobs_wait_for_a_read_only_disk_to_be_writable_again() {
     let Some(disk) = disk else { return };
     assert!(disk.remount("ro"));
     let id = server.submit("quick", &json!({})).await;
-    let job = why(&server, &id, "read-only").await;
-    assert_eq!(job["state"], "starting", "{job}");
+    why(&server, &id, "read-only").await;
+    server.until(&id, "starting").await;
     assert!(disk.remount("rw"));
     assert_eq!(server.wait(&id).await["state"], "succeeded");
     drop(server);
