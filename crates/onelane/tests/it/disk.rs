@@ -409,7 +409,7 @@ impl Orphan {
         zeros[10..].fill(0);
         let text = String::from_utf8(whole.clone()).unwrap();
         let other = text.replace(&self.id, "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b");
-        let newer = text.replace("\"protocol\": 1", "\"protocol\": 999");
+        let newer = text.replace("\"protocol\": 2", "\"protocol\": 999");
         let garbage = b"\xff\x00not JSON".to_vec();
         let half = whole[..whole.len() / 2].to_vec();
         assert!(other != text && newer != text);
