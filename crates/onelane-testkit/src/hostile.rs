@@ -347,6 +347,10 @@ params.fifo = {{ type = "text" }}
             tree.behaviour,
             self.stop.name()
         );
+        let level = self.matrix.level.as_str();
+        if job["process_control"] != level {
+            cell.violations.push(format!("{what}: another level: {job}"));
+        }
         if job["stuck"] == true {
             cell.stuck += 1;
             if self.stop != Stop::Both || self.matrix.level != "guard" {
