@@ -15,7 +15,7 @@ package() {
 python() {
     [ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"
     PATH="$tools/venv/bin:$PATH"
-    python3 -c "import $1" 2>/dev/null || pip install -q "$2"
+    python3 -c "import $1" 2>/dev/null || pip install -q $2
 }
 
 have=
@@ -27,7 +27,7 @@ for system in $wanted; do
                 export ONELANE="$root/target/debug/onelane" ONELANE_NEXT="$root/target/release/onelane" ;;
         tsp) package tsp task-spooler ;;
         beanstalkd) package beanstalkd beanstalkd && python greenstalk greenstalk==2.1.1 ;;
-        celery | celery-late) package redis-server redis-server && python celery "celery[redis]==5.7.0" ;;
+        celery | celery-late) package redis-server redis-server && python celery "celery[redis]==5.7.0 packaging" ;;
         pueue)
             # Not in Debian 12; from crates.io, into a folder of its own.
             PATH="$tools/pueue/bin:$PATH"

@@ -17,6 +17,13 @@ use super::process::{self, tick};
 /// A killed process that is still there after this long is said to be unkillable.
 const UNKILLABLE_TIME: Duration = Duration::from_secs(10);
 
+/// How many of the newest processes are looked at for those that are never there for long.
+const NEWEST: u32 = 48;
+/// So many looks at everyone come before a chase: what dies when it is killed needs none.
+const PATIENT_ROUNDS: u32 = 2;
+/// How long they are chased between two looks at everyone.
+const CHASE_TIME: Duration = Duration::from_millis(20);
+
 /// What reaping found.
 pub(crate) enum Reaped {
     /// Children are left.
@@ -81,6 +88,7 @@ pub(crate) fn end_tree(
     let mut killed = BTreeSet::new();
     let patience = tick() + UNKILLABLE_TIME;
     let mut complained = false;
+    let mut rounds = 0;
     loop {
         if !groups.is_none() {
             killed.extend(groups.processes());
@@ -103,10 +111,33 @@ pub(crate) fn end_tree(
             complain(left);
             complained = true;
         }
+        rounds += 1;
+        if rounds > PATIENT_ROUNDS {
+            killed.extend(chase());
+        }
         // A killed grandchild comes to us only when its own parent is gone: look again at each death, and now and
         // then without one, as deaths of others' children are not told.
         wait_for_child(child_signals, 10);
     }
+}
+
+/// Kills children that are younger than the list of all processes: where each link of a chain forks the next and ends,
+/// a list is out of date when it has been read. Orphans are our children, and a child's number is its own until it is
+/// reaped by us, so that nobody else can be hit.
+fn chase() -> BTreeSet<u32> {
+    let until = tick() + CHASE_TIME;
+    let mut killed = BTreeSet::new();
+    while tick() < until {
+        let children = process::newest_children(std::process::id(), NEWEST);
+        if children.is_empty() && !killed.is_empty() {
+            break;
+        }
+        for pid in children {
+            send(pid, Signal::SIGKILL);
+            killed.insert(pid);
+        }
+    }
+    killed
 }
 
 /// Waits for a death, at most so many milliseconds, and clears the notice.
