@@ -27,6 +27,7 @@ pub fn tools_file_schema() -> Value {
             "item": item(),
             "param": param(),
             "result": result(),
+            "span": {"type": "string", "pattern": "^\\s*[0-9]+\\s*(ms|s|m|min|h|d)\\s*$"},
             "size": {"anyOf": [
                 {"type": "integer", "minimum": 0},
                 {"type": "string", "pattern": "^\\s*[0-9]+\\s*([bB]|[kKmMgGtT]([iI][bB])?)?\\s*$"},
@@ -76,6 +77,9 @@ fn server() -> Value {
             "jobs": text("The folder of the jobs, if it is not in the data folder"),
             "default_tool": text("The tool behind the plain interface at /"),
             "hosts": texts("Host names under which the server may be reached"),
+            "disk_floor": {"$ref": "#/$defs/size"},
+            "process_control": {"enum": ["auto", "cgroup", "namespace", "guard"],
+                                "description": "What holds the processes of a job together"},
         }),
         &[],
     )
@@ -102,6 +106,10 @@ fn tool() -> Value {
             "version": {"type": "array", "minItems": 1, "items": {"type": "string"},
                         "description": "A command that prints the tool's version"},
             "needs": needs(),
+            "limits": limits(),
+            "grace": {"$ref": "#/$defs/span"},
+            "cpu_priority": {"enum": ["idle", "normal"],
+                             "description": "Whether it yields to the server and to other programs"},
             "on_interrupt": {"enum": ["restart", "fail"], "description": "What follows a power cut"},
             "params": {"type": "object", "propertyNames": {"pattern": "^[a-z][a-z0-9_]*$"},
                        "additionalProperties": {"$ref": "#/$defs/param"}},
@@ -134,6 +142,21 @@ fn needs() -> Value {
         &[],
     );
     schema["description"] = json!("What it takes of the machine; left out: all of it");
+    schema
+}
+
+fn limits() -> Value {
+    let mut schema = table(
+        &json!({
+            "time": {"$ref": "#/$defs/span"},
+            "memory": {"$ref": "#/$defs/size"},
+            "processes": {"type": "integer", "minimum": 1},
+            "log": {"$ref": "#/$defs/size"},
+            "output": {"$ref": "#/$defs/size"},
+        }),
+        &[],
+    );
+    schema["description"] = json!("What an attempt may use before it is ended");
     schema
 }
 

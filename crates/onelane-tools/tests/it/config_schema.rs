@@ -68,7 +68,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         &defs["result"],
         &format!("{tool}results.r = {{ file = \"x\", qqqqqqqqqqqq = 1 }}"),
     );
-    for part in ["needs", "success", "progress", "example"] {
+    for part in ["needs", "limits", "success", "progress", "example"] {
         let text = format!("{tool}{part} = {{ qqqqqqqqqqqq = 1 }}");
         check(part, &defs["tool"]["properties"][part], &text);
     }

@@ -498,7 +498,7 @@ async fn without_supervisors_and_their_record_a_job_is_stuck_until_the_machine_w
     for damage in damages {
         std::fs::write(orphan.file("shim.json"), damage).unwrap();
         orphan.server.restart();
-        why(&orphan.server, &orphan.id, "supervisors").await;
+        why(&orphan.server, &orphan.id, "`shim.json` is damaged").await;
         let job = orphan
             .server
             .get(&format!("/api/v1/jobs/{}", orphan.id))

@@ -15,7 +15,7 @@ async fn a_secret_reaches_the_tool_and_no_file_of_the_servers() {
     let path = secret.path().join("token");
     fs::write(&path, "swordfish-4711\n").unwrap();
     let text = format!(
-        "[tools.t]\ncommand = [\"sh\", \"-c\", 'test \"$TOKEN\" = swordfish-4711 && test \"$PLAIN\" = yes && pwd']\nworkdir = \"{}\"\n\
+        "[tools.t]\ncommand = [\"sh\", \"-c\", 'test \"${{TOKEN#swordfish-}}\" = 4711 && test \"$PLAIN\" = yes && pwd']\nworkdir = \"{}\"\n\
          env = {{ PLAIN = \"yes\", TOKEN = {{ file = \"{}\" }} }}",
         secret.path().display(),
         path.display()
