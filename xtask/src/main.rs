@@ -4,6 +4,8 @@
     reason = "a task says what it does and reads its environment"
 )]
 
+mod large;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,7 +44,8 @@ const PYTHON: [&str; 5] = [
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
-        _ => bail!("usage: cargo xtask test"),
+        Some("large") => large::run(),
+        _ => bail!("usage: cargo xtask test|large"),
     }
 }
 
