@@ -61,7 +61,7 @@ fn workshop() -> tempfile::TempDir {
          cp {DATA}/queries.fasta in/; cp {HMMER}/MADE1.hmm {HMMER}/fn3.hmm in/
          sed 's/ *$//' {HMMER}/globins45.fa > in/globins45.fa # aligners keep the blanks after a header, we don't
          gzip -dc {MINIMAP}/MT-human.fa.gz > in/human.fa; gzip -dc {MINIMAP}/MT-orang.fa.gz > in/orang.fa
-         gzip -dc {MMSEQS}/QUERY.fasta.gz | head -n 2000 > in/examples.fasta; head -n 60 in/globins45.fa > in/few.fa
+         gzip -dc {MMSEQS}/QUERY.fasta.gz | head -n 400 > in/examples.fasta; head -n 60 in/globins45.fa > in/few.fa
          cd db; hmmpress globins4.hmm; makeblastdb -in swissprot.fasta -dbtype prot -out swissprot
          makeblastdb -in mito.fna -dbtype nucl -out mito; diamond makedb --in swissprot.fasta --db swissprot
          mmseqs createdb swissprot.fasta swissprot"
