@@ -5,6 +5,7 @@
     reason = "a task says what it does and reads its environment"
 )]
 
+mod large;
 mod mutants;
 mod ordeal;
 mod simulate;
@@ -45,6 +46,9 @@ const PYTHON: [&str; 5] = [
     "jsonschema==4.23.0",
 ];
 
+/// In every test run; `cargo xtask torture --kills N` for more.
+const TORTURE_KILLS: u64 = 50;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
@@ -54,9 +58,10 @@ fn main() -> anyhow::Result<()> {
         Some("torture") => ordeal::torture(ordeal::kills(&arguments)?, &arguments),
         Some("hostile") => ordeal::hostile(&arguments),
         Some("failpoints") => ordeal::fail_points(),
+        Some("large") => large::run(),
         _ => bail!(
             "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
-             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints"
+             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints | large"
         ),
     }
 }
@@ -75,6 +80,8 @@ fn test() -> anyhow::Result<()> {
         );
     }
     run_tests(python.ok().as_deref(), strict)?;
+    ordeal::fail_points()?;
+    ordeal::torture(TORTURE_KILLS, &[])?;
     run(cargo().args(["run", "--release", "--", "demo"]))?;
     for name in &missing {
         println!("SKIPPED, because it is not installed: {name}");

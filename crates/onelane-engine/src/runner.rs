@@ -587,7 +587,7 @@ async fn tell_unkillable(shared: &Shared, id: AttemptId) {
 /// Never comes back: progress is a courtesy, and its errors end nothing.
 async fn follow_progress(shared: &Shared, id: AttemptId) {
     tokio::join!(follow_progress_file(shared, id), follow_stderr(shared, id));
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn follow_progress_file(shared: &Shared, id: AttemptId) {

@@ -7,6 +7,7 @@ mod curl;
 mod dialects;
 mod find;
 mod guard;
+mod hashes;
 mod openapi;
 mod options;
 mod pages;
@@ -51,6 +52,7 @@ const OWNER: &str = "anonymous";
 struct Server {
     handle: Handle,
     config: Arc<ServerConfig>,
+    hashes: Arc<hashes::Hashes>,
 }
 
 /// The whole service.
@@ -59,6 +61,7 @@ pub fn router(handle: Handle, config: ServerConfig) -> Router {
     let server = Server {
         handle,
         config: Arc::clone(&config),
+        hashes: Arc::default(),
     };
     openapi::routes(&config.version)
         .with_state(server)

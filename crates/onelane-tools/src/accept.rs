@@ -207,7 +207,7 @@ impl<'a> Intake<'a> {
                 self.take_sequences(name, param, (Format::Fasta, check), given);
             }
             Param::Fastq(fastq) => {
-                let check = self.fastq_check(name, fastq);
+                let check = Self::fastq_check(name, fastq);
                 self.take_sequences(name, param, (Format::Fastq, check), given);
             }
             Param::File(file) => {
@@ -381,7 +381,7 @@ impl<'a> Intake<'a> {
     ) {
         match given {
             Given::Text(text) | Given::TextFile { text, .. } | Given::Json(Value::String(text)) => {
-                self.take_inline(name, how, &text)
+                self.take_inline(name, how, &text);
             }
             Given::Json(other) => self.error(name, param.wrong_type(kind_of(&other))),
             Given::Upload { path, relative, .. } => self.take_upload(name, how, &path, &relative),
@@ -445,7 +445,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn fastq_check<'b>(&self, name: &'b str, fastq: &FastqParam) -> Check<'b> {
+    fn fastq_check<'b>(name: &'b str, fastq: &FastqParam) -> Check<'b> {
         Check {
             limits: limits(fastq.max_records, fastq.max_residues, fastq.max_header),
             ..Check::new(fastq.alphabet, name)
@@ -518,8 +518,7 @@ impl Given {
 
     fn is_empty(&self) -> bool {
         match self {
-            Self::Text(text) => text.trim().is_empty(),
-            Self::TextFile { text, .. } => text.trim().is_empty(),
+            Self::Text(text) | Self::TextFile { text, .. } => text.trim().is_empty(),
             Self::Json(_) => false,
             Self::Upload { path, .. } => path.metadata().is_ok_and(|file| file.len() == 0),
         }

@@ -153,9 +153,12 @@ impl ToolDefinition {
         let is_file = template::alone(&pieces).and_then(|name| self.params.get(name));
         let is_file = is_file.is_some_and(Param::is_file);
         let text = self.text_of(&pieces, filling)?;
-        Ok(text.map(|text| match is_file {
-            true => Stdin::File(PathBuf::from(text)),
-            false => Stdin::Text(text),
+        Ok(text.map(|text| {
+            if is_file {
+                Stdin::File(PathBuf::from(text))
+            } else {
+                Stdin::Text(text)
+            }
         }))
     }
 

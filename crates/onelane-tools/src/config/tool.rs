@@ -729,9 +729,12 @@ impl<'i> Reader<'i> {
     }
 
     fn resolve_items(&self, items: impl Iterator<Item = CommandItem>) -> Vec<CommandItem> {
-        let dotted = |text: String| match is_dotted(&text) {
-            true => self.beside_file(&text, template::escape),
-            false => text,
+        let dotted = |text: String| {
+            if is_dotted(&text) {
+                self.beside_file(&text, template::escape)
+            } else {
+                text
+            }
         };
         let resolve = |(index, item): (usize, CommandItem)| match item {
             CommandItem::Argument(text) if index == 0 && is_relative_program(&text) => {

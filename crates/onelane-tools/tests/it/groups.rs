@@ -251,3 +251,96 @@ fn databases_are_found_on_the_disk() {
     let refused = accept(&tool, &json!({})).unwrap_err();
     assert!(refused.contains("its default must be one of"), "{refused}");
 }
+
+/// A small generator (xorshift), so that the test is the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    fn text(&mut self) -> String {
+        const PIECES: [&str; 16] = [
+            "{a}", "{{", "}", "-out", "/", "\n.", ";", "$(id)", "`", "'", "\"", "../", "é", "x",
+            "\\", "%s",
+        ];
+        (0..=self.below(5))
+            .map(|_| PIECES[self.below(PIECES.len())])
+            .collect()
+    }
+}
+
+/// One made-up job: its values, and which of them are given.
+struct Made {
+    a: Option<String>,
+    b: Option<String>,
+    files: usize,
+    is_y: bool,
+}
+
+/// A random item of a command, and the arguments that it must become.
+fn item(dice: &mut Dice, made: &Made) -> (&'static str, Vec<String>) {
+    match dice.below(5) {
+        0 => {
+            let both = made.a.as_ref().zip(made.b.as_ref());
+            let argument = both.map(|(a, b)| format!("<{a}|{b}>"));
+            ("\"<{a}|{b}>\"", argument.into_iter().collect())
+        }
+        1 => {
+            let argument = made.a.iter().flat_map(|a| ["-a".to_owned(), a.clone()]);
+            (
+                "{ when = \"a\", args = [\"-a\", \"{a}\"] }",
+                argument.collect(),
+            )
+        }
+        2 => {
+            let of = |number| std::iter::once(format!("/in/f.{number}.txt")).chain(made.b.clone());
+            (
+                "{ each = \"f\", args = [\"{f}\", \"{b}\"] }",
+                (1..=made.files).flat_map(of).collect(),
+            )
+        }
+        3 => ("\"{{a}}{output}\"", vec!["{a}/out".to_owned()]),
+        _ => {
+            let argument = made.is_y.then(|| "Y $(z)".to_owned());
+            (
+                "{ when = { k = \"y\" }, args = [\"{k}\"] }",
+                argument.into_iter().collect(),
+            )
+        }
+    }
+}
+
+#[test]
+fn any_command_has_exactly_the_arguments_that_its_items_say() {
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..1_000 {
+        let made = Made {
+            a: (dice.below(2) == 0).then(|| dice.text()),
+            b: (dice.below(2) == 0).then(|| dice.text()),
+            files: dice.below(4),
+            is_y: dice.below(2) == 0,
+        };
+        let (mut items, mut expected) = (vec!["\"t\""], vec!["t".to_owned()]);
+        for _ in 0..dice.below(6) {
+            let (item, arguments) = item(&mut dice, &made);
+            items.push(item);
+            expected.extend(arguments);
+        }
+        let tool = tool(&format!(
+            "[tools.t]\ncommand = [{}]\n[tools.t.params]\n\
+             a = {{ type = \"text\", optional = true, allow_dash = true }}\n\
+             b = {{ type = \"text\", optional = true, allow_dash = true }}\n\
+             f = {{ type = \"files\", extension = \"txt\", optional = true }}\n\
+             k = {{ type = \"choice\", choices = {{ y = \"Y $(z)\", n = \"N\" }} }}",
+            items.join(", ")
+        ));
+        let key = if made.is_y { "y" } else { "n" };
+        let params = json!({"a": made.a, "b": made.b, "k": key, "f": vec!["x"; made.files]});
+        assert_eq!(line(&tool, &params), expected, "{items:?} {params}");
+    }
+}

@@ -15,7 +15,7 @@ async fn a_secret_reaches_the_tool_and_no_file_of_the_servers() {
     let path = secret.path().join("token");
     fs::write(&path, "swordfish-4711\n").unwrap();
     let text = format!(
-        "[tools.t]\ncommand = [\"sh\", \"-c\", 'test \"${{TOKEN#swordfish-}}\" = 4711 && test \"$PLAIN\" = yes && pwd']\nworkdir = \"{}\"\n\
+        "[tools.t]\ncommand = [\"sh\", \"-c\", 'test \"$TOKEN\" = \"$(printf swordfish-; expr 4700 + 11)\" && test \"$PLAIN\" = yes && pwd']\nworkdir = \"{}\"\n\
          env = {{ PLAIN = \"yes\", TOKEN = {{ file = \"{}\" }} }}",
         secret.path().display(),
         path.display()
@@ -209,5 +209,85 @@ async fn a_hangup_reloads_too_and_a_server_without_a_file_says_so() {
         (status, &problem["code"]),
         (409, &json!("no_tools_file")),
         "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_listing_tells_size_hash_type_and_view_of_each_file() {
+    let server = TestServer::start(
+        BINARY,
+        Some(
+            "[tools.t]\ncommand = [\"sh\", \"-c\", 'cd \"$ONELANE_OUTPUT\"; printf abc > hits.m8; echo > page.html; truncate -s 3G large.bin']\n\
+             results.hits = { file = \"hits.m8\", title = \"Hits\", view = \"table\", media_type = \"text/x-hits\" }\n\
+             results.page = { file = \"page.html\", view = \"html\", media_type = \"text/html\" }",
+        ),
+    );
+    let id = server.submit("t", &json!({})).await;
+    assert_eq!(server.wait(&id).await["state"], "succeeded");
+    // Three gigabytes take far longer than an answer: theirs is missing at first, and nobody waits for it.
+    let list = server.get(&format!("/api/v1/jobs/{id}/files")).await;
+    let files = list["files"].as_array().unwrap();
+    let (hits, large, page) = (&files[0], &files[1], &files[2]);
+    assert_eq!(
+        hits["sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "{list}"
+    );
+    assert_eq!(
+        (&hits["size_bytes"], &hits["media_type"]),
+        (&json!(3), &json!("text/x-hits"))
+    );
+    assert_eq!(
+        (&hits["result"], &hits["title"], &hits["view"]),
+        (&json!("hits"), &json!("Hits"), &json!("table"))
+    );
+    assert_eq!(
+        (&large["result"], &large["sha256"]),
+        (&json!(null), &json!(null)),
+        "{list}"
+    );
+    assert_eq!(page["view"], "html");
+    for (file, kind) in [
+        ("hits.m8", "text/x-hits"),
+        ("page.html", "text/plain; charset=utf-8"),
+    ] {
+        let answer = server
+            .http
+            .get(server.url(&format!("/api/v1/jobs/{id}/files/{file}")))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.headers()["content-type"], kind);
+    }
+    let tool = server.get("/api/v1/tools/t").await;
+    assert_eq!(tool["results"][0]["view"], "table");
+}
+
+/// The page about GPUs says that it is untested; its tools file is sound at least.
+#[test]
+fn the_tools_file_of_the_page_about_gpus_has_no_mistakes() {
+    let page = include_str!("../../../../docs/gpu-tools.md");
+    let text = page
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onelane.toml");
+    fs::write(&file, text).unwrap();
+    let output = std::process::Command::new(BINARY)
+        .args(["config", "check"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        page.contains("**Untested.**")
+            && text.matches("# ").count() == text.matches("Untested.").count()
     );
 }
