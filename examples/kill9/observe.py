@@ -138,6 +138,15 @@ def ask(times, system, job):
 def observe(kind, expected):
     folder = tempfile.mkdtemp(prefix="kill9-")
     system = SYSTEMS[kind](folder)
+    try:
+        return crash(kind, system, folder, expected)
+    finally:
+        system.stop()
+        end_all(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def crash(kind, system, folder, expected):
     system.start()
     submits, statuses, column = [], [], {}
     jobs = {"job1": timed(submits, system.submit, "job1", LONG)}
@@ -170,9 +179,6 @@ def observe(kind, expected):
     column["helpers left after the ends"] = len(processes(folder, role="helper"))
     end_all(folder)
     column["left 15 s after a cancellation"] = cancel(system, folder)
-    system.stop()
-    end_all(folder)
-    shutil.rmtree(folder, ignore_errors=True)
     return column
 
 

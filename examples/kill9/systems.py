@@ -60,7 +60,12 @@ class System:
         self.start()
 
     def stop(self):
-        self.kill()
+        """All that this run has started, by the folder's name in its environment."""
+        for pid in pids(lambda words, pid: pid != os.getpid() and in_environ(pid, self.folder)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
 
 class Onelane(System):
@@ -180,15 +185,16 @@ daemon: {{ default_parallel_tasks: 1 }}
 
 
 class Celery(System):
-    """A worker of one process on Redis, which stays up: only the worker is killed. Defaults, but for one at a time."""
+    """A worker of one process on Redis, with defaults but for one at a time. Redis stays up: the worker's main process
+    is killed, and of its pool nothing, as the kernel's own killer does."""
 
     late = ""
 
     def start(self):
         self.env["KILL9_LATE"] = self.late
         self.env["PYTHONPATH"] = HERE
-        self.redis = subprocess.Popen(["redis-server", "--port", str(self.port), "--dir", self.folder,
-                                       "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL)
+        subprocess.Popen(["redis-server", "--port", str(self.port), "--dir", self.folder, "--appendonly", "yes",
+                          "--appendfsync", "always"], stdout=subprocess.DEVNULL, env=self.env, start_new_session=True)
         self.until(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
         os.environ.update(KILL9_LATE=self.late, KILL9_PORT=str(self.port), KILL9_FOLDER=self.folder)
         import celery_tasks
@@ -197,15 +203,6 @@ class Celery(System):
 
     def restart(self):
         self.spawn(sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--concurrency", "1")
-
-    def kill(self):
-        # The server is the worker's main process; its pool is not touched, as by the kernel's own killer.
-        super().kill()
-
-    def stop(self):
-        super().kill()
-        self.redis.kill()
-        self.redis.wait()
 
     def submit(self, name, rounds):
         return self.tasks.work.delay(name, rounds).id

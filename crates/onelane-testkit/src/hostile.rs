@@ -349,7 +349,8 @@ params.fifo = {{ type = "text" }}
         );
         let level = self.matrix.level.as_str();
         if job["process_control"] != level {
-            cell.violations.push(format!("{what}: another level: {job}"));
+            cell.violations
+                .push(format!("{what}: another level: {job}"));
         }
         if job["stuck"] == true {
             cell.stuck += 1;

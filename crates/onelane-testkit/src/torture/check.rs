@@ -119,7 +119,7 @@ pub(super) async fn all(
     let lost = lost_ones(ledger, &jobs);
     keys(ledger, &jobs);
     for job in jobs.values() {
-        ledger.saw(job);
+        ledger.saw(job, false);
         one_job(ledger, job, &marks, server);
     }
     for process in &left {

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::check::Marks;
-use super::{Acknowledged, Cancelled, Dice, World, is_stuck, pause, short_job, text};
+use super::{Acknowledged, Cancelled, Dice, World, is_stuck, pause, some_job, text};
 use crate::hostile_child::monotonic_ns;
 use crate::is_final;
 
@@ -43,7 +43,7 @@ async fn backlog(world: &World) -> u64 {
 /// The same key until there is an answer, however often the server dies meanwhile.
 async fn submit(world: &World, dice: &mut Dice, key: String) {
     let is_upload = dice.below(12) == 0;
-    let (params, fails) = short_job(dice);
+    let (params, fails) = some_job(dice);
     for _ in 0..6000 {
         let answer = if is_upload {
             let path = format!("/tools/upload/jobs?name={key}");
@@ -114,7 +114,7 @@ async fn cancel(world: &World, dice: &mut Dice) {
         // The answer came after ten seconds without a commit: nothing was promised.
         Some((200, job)) if !is_final(&job) && job["state"] != "cancelling" => {}
         Some((200, job)) => {
-            ledger.saw(&job);
+            ledger.saw(&job, false);
             let cancelled = Cancelled {
                 state: text(&job["state"]),
                 attempt: job["attempt"].as_u64().unwrap_or_default(),
@@ -165,6 +165,7 @@ async fn look(world: &World, dice: &mut Dice) {
     let Some(id) = dice.pick(&known) else {
         return pause(10).await;
     };
+    let had_ended = world.ledger.lock().await.ends.contains_key(&id);
     let answer = world
         .ask(Method::GET, &format!("/jobs/{id}"), |request| request)
         .await;
@@ -175,7 +176,7 @@ async fn look(world: &World, dice: &mut Dice) {
                 // The deletion may have been acknowledged while this answer was on its way; the end's check is exact.
                 return;
             }
-            ledger.saw(&job);
+            ledger.saw(&job, had_ended);
         }
         Some((404, _)) if !ledger.deleted.contains_key(&id) => {
             ledger.violation(format!("{id} was acknowledged and is lost"));
