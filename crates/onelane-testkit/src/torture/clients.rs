@@ -69,7 +69,7 @@ async fn submit(world: &World, dice: &mut Dice, key: String) {
 
 /// Larger than what travels in the store.
 fn upload() -> reqwest::multipart::Form {
-    let sequence = format!(">long\n{}\n", "A".repeat(300 * 1024));
+    let sequence = format!(">long\n{}\n", "MKVLWA".repeat(50 * 1024));
     let part = reqwest::multipart::Part::text(sequence).file_name("data.fasta");
     reqwest::multipart::Form::new().part("data", part)
 }

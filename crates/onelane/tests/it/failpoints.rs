@@ -157,7 +157,7 @@ enum Body<'a> {
 }
 
 fn upload() -> reqwest::multipart::Form {
-    let sequence = format!(">long\n{}\n", "A".repeat(300 * 1024));
+    let sequence = format!(">long\n{}\n", "MKVLWA".repeat(50 * 1024));
     let part = reqwest::multipart::Part::text(sequence).file_name("data.fasta");
     reqwest::multipart::Form::new().part("data", part)
 }
