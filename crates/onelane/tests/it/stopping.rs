@@ -113,7 +113,7 @@ async fn a_long_job_outlives_a_kill_an_upgrade_to_another_build_and_ten_restarts
         );
     }
     let job = loop {
-        let job = server.get(&format!("/api/v1/jobs/{id}?wait=60")).await;
+        let job = server.get(&format!("/api/v1/jobs/{id}?wait=30")).await;
         if onelane_testkit::is_final(&job) {
             break job;
         }
