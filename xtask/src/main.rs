@@ -5,6 +5,7 @@
     reason = "a task says what it does and reads its environment"
 )]
 
+mod large;
 mod mutants;
 mod ordeal;
 mod simulate;
@@ -14,22 +15,39 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// Debian packages that the tests use: the program that shows that it is there, and the package.
-const PACKAGES: [(&str, &str); 5] = [
+/// Debian packages that the tests use: the program (or file) that shows that it is there, and the package.
+const PACKAGES: [(&str, &str); 15] = [
     ("ssearch36", "fasta3"),
     ("blastp", "ncbi-blast+"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("strace", "strace"),
+    ("hmmsearch", "hmmer"),
+    ("/usr/share/doc/hmmer/tutorial/globins4.hmm", "hmmer-doc"),
+    ("mmseqs", "mmseqs2"),
+    (
+        "/usr/share/doc/mmseqs2/example-data/QUERY.fasta.gz",
+        "mmseqs2-examples",
+    ),
+    ("diamond", "diamond-aligner"),
+    ("mafft", "mafft"),
+    ("muscle", "muscle"),
+    ("clustalo", "clustalo"),
+    ("minimap2", "minimap2"),
+    ("seqkit", "seqkit"),
 ];
 
 /// Python packages for the tests' clients, pinned.
-const PYTHON: [&str; 4] = [
+const PYTHON: [&str; 5] = [
     "httpx==0.28.1",
     "fastapi==0.115.6",
     "python-multipart==0.0.20",
     "openapi-spec-validator==0.7.1",
+    "jsonschema==4.23.0",
 ];
+
+/// In every test run; `cargo xtask torture --kills N` for more.
+const TORTURE_KILLS: u64 = 50;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
@@ -40,9 +58,10 @@ fn main() -> anyhow::Result<()> {
         Some("torture") => ordeal::torture(ordeal::kills(&arguments)?, &arguments),
         Some("hostile") => ordeal::hostile(&arguments),
         Some("failpoints") => ordeal::fail_points(),
+        Some("large") => large::run(),
         _ => bail!(
             "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
-             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints"
+             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints | large"
         ),
     }
 }
@@ -61,6 +80,8 @@ fn test() -> anyhow::Result<()> {
         );
     }
     run_tests(python.ok().as_deref(), strict)?;
+    ordeal::fail_points()?;
+    ordeal::torture(TORTURE_KILLS, &[])?;
     run(cargo().args(["run", "--release", "--", "demo"]))?;
     for name in &missing {
         println!("SKIPPED, because it is not installed: {name}");
@@ -165,6 +186,9 @@ fn is_root() -> bool {
 }
 
 fn on_path(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).is_file();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -225,6 +225,16 @@ pub struct FileEntry {
     pub size_bytes: u64,
     /// When it was last written.
     pub modified_at: String,
+    /// Its SHA-256 in hexadecimal; `null` as long as it is being computed: ask again for that of a large file.
+    pub sha256: Option<String>,
+    /// Its media type, as the tool declares it or as its name tells.
+    pub media_type: String,
+    /// The tool's name for it, if it declares it.
+    pub result: Option<String>,
+    /// The tool's title for it.
+    pub title: Option<String>,
+    /// How to show it, as the tool declares it.
+    pub view: Option<String>,
     /// Where to get it.
     pub link: String,
 }

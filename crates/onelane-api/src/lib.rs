@@ -15,4 +15,4 @@ pub use job::{
 pub use problem::{ParamProblem, Problem};
 pub use queue::QueueView;
 pub use submit::SubmitBody;
-pub use tool::{ToolLinks, ToolList, ToolView};
+pub use tool::{ResultView, ToolLinks, ToolList, ToolReload, ToolView};

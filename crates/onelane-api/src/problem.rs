@@ -26,6 +26,9 @@ pub struct ParamProblem {
     /// The parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
+    /// The file, where it is none of the request's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The record in a sequence file, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<u64>,

@@ -134,9 +134,11 @@ fn signal_sentence(signal: i32) -> String {
 
 fn exited(tool: &ToolDefinition, record: &ExitRecord, code: i32) -> JobEvent {
     let times = (record.started_at, record.finished_at);
-    let ending = match (code, &record.trouble) {
-        (0, None) => Ending::Success,
-        (0, Some(trouble)) => Ending::Failure(Failure::new(FailureKind::Unknown, trouble.clone())),
+    let ending = match (tool.is_success(code), &record.trouble) {
+        (true, None) => Ending::Success,
+        (true, Some(trouble)) => {
+            Ending::Failure(Failure::new(FailureKind::Unknown, trouble.clone()))
+        }
         _ => {
             let known = tool
                 .exit_sentence(code)

@@ -328,25 +328,39 @@ impl Handle {
     }
 
     /// All tools, in the order of their declaration.
-    pub fn tools(&self) -> &[Arc<ToolDefinition>] {
-        &self.shared.tools
+    pub fn tools(&self) -> Vec<Arc<ToolDefinition>> {
+        self.shared.tools.read().all.clone()
     }
 
     /// One tool.
-    pub fn tool(&self, name: &str) -> Option<&Arc<ToolDefinition>> {
-        self.shared.tools.iter().find(|tool| tool.name == name)
+    pub fn tool(&self, name: &str) -> Option<Arc<ToolDefinition>> {
+        let tools = self.shared.tools.read();
+        tools.all.iter().find(|tool| tool.name == name).cloned()
     }
 
     /// The tool behind the starting point's interface.
-    pub fn default_tool(&self) -> Option<&Arc<ToolDefinition>> {
-        match &self.shared.default_tool {
+    pub fn default_tool(&self) -> Option<Arc<ToolDefinition>> {
+        let tools = self.shared.tools.read().clone();
+        match &tools.default_tool {
             Some(name) => self.tool(name),
-            None => self
-                .shared
-                .tools
-                .first()
-                .filter(|_| self.shared.tools.len() == 1),
+            None => tools.all.first().filter(|_| tools.all.len() == 1).cloned(),
         }
+    }
+
+    /// Takes other tools, all at once. Jobs keep the definitions that they were accepted with.
+    pub async fn replace_tools(
+        &self,
+        tools: Vec<ToolDefinition>,
+        default_tool: Option<String>,
+    ) -> Result<()> {
+        self.shared.replace_tools(tools, default_tool).await
+    }
+
+    /// The definition that a job was accepted with.
+    pub async fn definition(&self, job: &Job) -> Result<Option<ToolDefinition>> {
+        let json = self.shared.store.definition(&job.definition).await?;
+        // One of another release that can't be read any more is as good as none: it only tells how to show results.
+        Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
     }
 
     async fn known(&self, id: JobId) -> Result<Job> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
     AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
-    Verdict, fail_point,
+    Outcome, Verdict, fail_point,
 };
 use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
-use onelane_tools::{Places, ToolDefinition};
-use parking_lot::Mutex;
+use onelane_tools::{Places, Stdin, ToolDefinition, Workdir};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::handle::{Handle, Progress};
@@ -25,6 +25,11 @@ const FOLDER_DELETED: &str =
     "its folder was deleted while it ran, so that how it ended is not known";
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// A match may lie across two reads: so much of the earlier one is looked at again.
+const CARRIED_BYTES: usize = 256;
+/// A tool that floods its standard error is looked at so often and no more.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// What an engine is made of.
 pub struct Setup {
@@ -56,8 +61,7 @@ pub(crate) struct Shared {
     pub surroundings: Arc<dyn Surroundings>,
     pub state: Mutex<State>,
     pub watchers: Watchers,
-    pub tools: Vec<Arc<ToolDefinition>>,
-    pub default_tool: Option<String>,
+    pub tools: RwLock<Arc<Tools>>,
     pub jobs: PathBuf,
     pub uploads: PathBuf,
     pub floor: DiskFloor,
@@ -71,9 +75,25 @@ pub(crate) struct Shared {
     actions: mpsc::UnboundedSender<Action>,
 }
 
+/// The tools in force: a reload replaces them all at once.
+pub(crate) struct Tools {
+    pub all: Vec<Arc<ToolDefinition>>,
+    pub default_tool: Option<String>,
+}
+
+impl Tools {
+    fn new(tools: Vec<ToolDefinition>, default_tool: Option<String>) -> Self {
+        Self {
+            all: tools.into_iter().map(Arc::new).collect(),
+            default_tool,
+        }
+    }
+}
+
 impl Shared {
     /// One step, and its actions on their way, in order.
     pub(crate) fn feed(&self, event: Event) {
+        let event = self.judged(event);
         let mut state = self.state.lock();
         for action in step(&mut state, event, self.surroundings.now()) {
             // The receiver lives as long as the engine; after that nobody needs the action.
@@ -85,7 +105,7 @@ impl Shared {
     fn found(&self, id: AttemptId, found: Found) {
         match &found {
             Found::Over(Verdict::Stuck { why }) => {
-                drop(self.stuck.lock().insert(id.job, why.clone()))
+                drop(self.stuck.lock().insert(id.job, why.clone()));
             }
             _ => drop(self.stuck.lock().remove(&id.job)),
         }
@@ -95,6 +115,39 @@ impl Shared {
     /// Why a job is stuck, if it is.
     pub(crate) fn why_stuck(&self, id: JobId) -> Option<String> {
         self.stuck.lock().get(&id).cloned()
+    }
+
+    /// A tool that ended well without a file that it must leave has not ended well.
+    fn judged(&self, mut event: Event) -> Event {
+        if let Event::Found {
+            id,
+            found: Found::Over(Verdict::Exited(record)),
+        } = &mut event
+            && let Outcome::Exit { code } = record.outcome
+            && record.trouble.is_none()
+            && let Some(tool) = self.state.lock().tool_of(id.job).cloned()
+            && tool.is_success(code)
+        {
+            let output = JobPaths::new(&self.jobs, id.job).output(record.attempt);
+            let mut required = tool.required_files();
+            let missing = required.find(|file| !output.join(file).is_file());
+            record.trouble = missing.map(|file| {
+                format!("the tool ended with exit code {code}, but without its result `{file}`; its stderr may say why")
+            });
+        }
+        event
+    }
+
+    /// Takes other tools. Queued jobs keep the definitions that they were accepted with.
+    pub(crate) async fn replace_tools(
+        &self,
+        tools: Vec<ToolDefinition>,
+        default_tool: Option<String>,
+    ) -> Result<(), EngineError> {
+        let tools = Arc::new(Tools::new(tools, default_tool));
+        define(self, &tools).await?;
+        *self.tools.write() = tools;
+        Ok(())
     }
 
     pub(crate) fn progress_of(&self, id: JobId) -> Option<Progress> {
@@ -137,8 +190,7 @@ impl Engine {
             executor: setup.executor,
             surroundings: setup.surroundings,
             watchers: Watchers::default(),
-            tools: setup.tools.into_iter().map(Arc::new).collect(),
-            default_tool: setup.default_tool,
+            tools: RwLock::new(Arc::new(Tools::new(setup.tools, setup.default_tool))),
             jobs: setup.jobs,
             uploads: setup.uploads,
             floor: setup.floor,
@@ -199,13 +251,20 @@ async fn until_changed(mut watch: tokio::sync::watch::Receiver<u64>) {
     }
 }
 
-async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
-    for tool in &shared.tools {
+/// Makes definitions known, before any job can have them.
+async fn define(shared: &Shared, tools: &Tools) -> Result<(), EngineError> {
+    for tool in &tools.all {
         let json = serde_json::to_string(&**tool)
             .map_err(|error| EngineError::Broken(error.to_string()))?;
         shared.store.define(&tool.hash(), &json).await?;
         shared.state.lock().define(&tool.hash(), tool.clone());
     }
+    Ok(())
+}
+
+async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
+    let tools = shared.tools.read().clone();
+    define(shared, &tools).await?;
     let alive = shared.store.alive().await?;
     let queue = shared.store.queue().await?;
     let hashes = alive
@@ -527,6 +586,11 @@ async fn tell_unkillable(shared: &Shared, id: AttemptId) {
 
 /// Never comes back: progress is a courtesy, and its errors end nothing.
 async fn follow_progress(shared: &Shared, id: AttemptId) {
+    tokio::join!(follow_progress_file(shared, id), follow_stderr(shared, id));
+    std::future::pending::<()>().await;
+}
+
+async fn follow_progress_file(shared: &Shared, id: AttemptId) {
     let mut seen = 0;
     loop {
         match shared.executor.progress(id, seen).await {
@@ -539,9 +603,38 @@ async fn follow_progress(shared: &Shared, id: AttemptId) {
             }
             Err(error) => {
                 tracing::debug!(%error, job = %id.job, "the progress can't be read any more");
-                return std::future::pending().await;
+                return;
             }
         }
+    }
+}
+
+/// Reads progress off the tool's standard error, where it has a pattern for that.
+async fn follow_stderr(shared: &Shared, id: AttemptId) {
+    let tool = shared.state.lock().tool_of(id.job).cloned();
+    let pattern = tool.and_then(|tool| tool.progress.as_ref()?.reader().ok());
+    let Some(pattern) = pattern else { return };
+    let path = JobPaths::new(&shared.jobs, id.job).stderr(id.attempt);
+    let (mut seen, mut text) = (0, Vec::new());
+    loop {
+        match onelane_exec::appended(&path, seen).await {
+            Ok((part, now_seen)) => {
+                seen = now_seen;
+                text.extend(part);
+                if let Some(fraction) = pattern.last_fraction(&text) {
+                    let message = String::new();
+                    let progress = Progress { fraction, message };
+                    shared.progress.lock().insert(id.job, progress);
+                    shared.watchers.tell(id.job);
+                }
+                text.drain(..text.len().saturating_sub(CARRIED_BYTES));
+            }
+            Err(error) => {
+                tracing::debug!(%error, job = %id.job, "the progress can't be read any more");
+                return;
+            }
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
 
@@ -578,20 +671,49 @@ async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> 
     let command = tool
         .command_line(&input.params, &places)
         .map_err(EngineError::Broken)?;
+    let stdin = tool
+        .stdin_for(&input.params, &places)
+        .map_err(EngineError::Broken)?;
+    let mut env = tool.environment().map_err(EngineError::Broken)?;
+    env.extend(environment(job, &paths.attempt(job.attempt), &places));
+    let story = story(job, &tool, &input);
+    let mut files: Vec<_> = input.files.into_iter().map(launch_file).collect();
+    let stdin = stdin.map(|stdin| stdin_file(stdin, &places, &mut files));
+    let workdir = match &tool.workdir {
+        None | Some(Workdir::Work) => None,
+        Some(Workdir::Output) => Some(output.clone()),
+        Some(Workdir::Folder(folder)) => Some(folder.clone()),
+    };
     Ok(Launch {
         id: AttemptId {
             job: job.id,
             attempt: job.attempt,
         },
-        story: story(job, &tool, &input),
-        env: environment(job, &paths.attempt(job.attempt), &places),
-        files: input.files.into_iter().map(launch_file).collect(),
+        story,
+        env,
+        files,
         command,
+        stdin,
+        workdir,
         version_command: tool.version.clone(),
         grace_ms: tool.grace_ms(),
         limits: tool.limits,
         cpu_priority: tool.cpu_priority,
     })
+}
+
+/// The file that the tool reads on its standard input. Text gets one of its own, whose name no parameter can have.
+fn stdin_file(stdin: Stdin, places: &Places<'_>, files: &mut Vec<LaunchFile>) -> PathBuf {
+    match stdin {
+        Stdin::File(path) => path,
+        Stdin::Text(text) => {
+            let file = "_stdin".to_owned();
+            let path = places.input.join(&file);
+            let content = LaunchContent::Inline(text);
+            files.push(LaunchFile { file, content });
+            path
+        }
+    }
 }
 
 fn launch_file(file: onelane_store::InputFile) -> LaunchFile {

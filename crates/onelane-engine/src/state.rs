@@ -132,6 +132,12 @@ impl State {
         self.definitions.get(hash)
     }
 
+    /// The tool of a job that is starting or running.
+    pub fn tool_of(&self, id: JobId) -> Option<&Arc<ToolDefinition>> {
+        let job = self.alive.get(&id)?.job.as_ref()?;
+        self.definition(&job.definition)
+    }
+
     /// How many wait.
     pub const fn queued(&self) -> usize {
         self.queue.len()

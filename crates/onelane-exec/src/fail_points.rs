@@ -3,11 +3,7 @@
 
 /// A place between two effects. Does nothing without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]
-#[inline(always)]
-#[expect(
-    clippy::inline_always,
-    reason = "without the feature nothing may be left of it"
-)]
+#[inline]
 pub const fn fail_point(_name: &str) {}
 
 /// A place between two effects: ends this process when the environment says so.

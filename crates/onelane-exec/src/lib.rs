@@ -22,7 +22,7 @@ pub use fail_points::fail_point;
 pub use files::{sync_folder, write_durably};
 pub use layout::{DataFolder, DataFolderError, JobPaths, instance_of, is_on_network};
 pub use level::{Level, ParseLevelError, WantedLevel};
-pub use local::{Control, LocalExecutor, shim_main};
+pub use local::{Control, LocalExecutor, appended, shim_main};
 pub use record::{
     ExitRecord, LogCounts, LogCut, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
 };
@@ -68,8 +68,12 @@ pub struct Launch {
     pub command: Vec<String>,
     /// A command that tells the program's version, asked at start.
     pub version_command: Option<Vec<String>>,
-    /// Environment for the tool, besides the server's own.
+    /// Environment for the tool, besides the server's own. It may hold secrets: it is sent to the shim and kept nowhere.
     pub env: BTreeMap<String, String>,
+    /// The file that the tool reads on its standard input; nothing otherwise.
+    pub stdin: Option<PathBuf>,
+    /// The folder that the tool runs in; the attempt's `work/` otherwise.
+    pub workdir: Option<PathBuf>,
     /// Milliseconds between the polite signal and the final one.
     pub grace_ms: u64,
     /// What it may use before it is ended.

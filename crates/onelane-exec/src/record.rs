@@ -185,6 +185,10 @@ pub(crate) struct StartMessage {
     pub command: Vec<String>,
     pub version_command: Option<Vec<String>>,
     pub env: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub stdin: Option<PathBuf>,
+    #[serde(default)]
+    pub workdir: Option<PathBuf>,
     pub grace_ms: u64,
     pub limits: Limits,
     pub cpu_priority: CpuPriority,

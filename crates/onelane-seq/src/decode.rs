@@ -27,6 +27,11 @@ impl Decoder {
         self.decode()
     }
 
+    /// Whether no character is begun.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.len == 0
+    }
+
     /// The first byte of a character that the end of the input cut off.
     pub(crate) fn cut_off(&mut self) -> Option<u8> {
         let begun = self.len > 0;

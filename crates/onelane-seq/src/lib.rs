@@ -5,12 +5,12 @@
 //! old line ends, a sequence without a header). Here both matter more than anything else.
 //!
 //! Input of any size passes through in constant memory, however it is cut into lines: what is
-//! kept is the ids seen so far (to find duplicates), one header, and fixed buffers.
+//! kept is a hash of each id seen so far (16 bytes, to find duplicates), one header, and fixed buffers.
 //!
 //! ```
-//! use onelane_seq::{Alphabet, Check, Limits, check_bytes};
+//! use onelane_seq::{Alphabet, Check, check_bytes};
 //!
-//! let check = Check { alphabet: Alphabet::Dna, limits: Limits::default(), default_id: "query" };
+//! let check = Check::new(Alphabet::Dna, "query");
 //! let (fasta, checked) = check_bytes(&check, b"  1 acgt acgt\r\n").unwrap();
 //! assert_eq!(fasta, b">query\nacgtacgt\n");
 //! assert_eq!(checked.residues, 8);
@@ -19,6 +19,7 @@
 mod alphabet;
 mod check;
 mod decode;
+mod fastq;
 mod report;
 mod scan;
 mod sniff;
@@ -28,5 +29,5 @@ mod wrap;
 mod tests;
 
 pub use alphabet::Alphabet;
-pub use check::{Check, Limits, check_bytes};
+pub use check::{Check, Duplicates, Limits, check_bytes, looks_like_nucleotides};
 pub use report::{CheckError, Checked, InputError, Stripped};

@@ -34,6 +34,8 @@ pub struct Stripped {
     pub final_stars: u64,
     /// Headers written for a sequence that had none (0 or 1).
     pub header_added: u64,
+    /// Ids that were there before and got a number.
+    pub ids_renamed: u64,
 }
 
 impl Stripped {
@@ -56,6 +58,11 @@ impl Stripped {
             (self.digits, "digit", "digits"),
             (self.final_stars, "final '*'", "final '*'s"),
             (self.header_added, "header added", "headers added"),
+            (
+                self.ids_renamed,
+                "repeated id renamed",
+                "repeated ids renamed",
+            ),
         ];
         let present = counted.into_iter().filter(|(count, ..)| *count > 0);
         present

@@ -2,16 +2,20 @@
 //! the length of a line can make a difference.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::mem;
 
 use crate::decode::{Decoded, Decoder, printable};
 use crate::sniff::{Sniffed, Sniffer};
 use crate::wrap::Wrapped;
-use crate::{Check, CheckError, Checked, InputError};
+use crate::{Check, CheckError, Checked, Duplicates, InputError, looks_like_nucleotides};
 
 /// Errors reported at most: more help nobody, and the list must not grow with the input.
 const MAX_ERRORS: usize = 20;
+
+/// So many numbers are tried for a repeated id before the record's own is taken.
+const FEW_REPEATS: u64 = 100;
 
 /// Why scanning ends early.
 pub(crate) enum Stop {
@@ -52,6 +56,8 @@ struct Record {
     header: Header,
     id: Option<String>,
     residues: u64,
+    /// Residues that are A, C, G, T, U or N.
+    acgtun: u64,
     digits: u64,
     /// Whether its sequence had characters that were refused.
     refused: bool,
@@ -81,8 +87,10 @@ pub(crate) struct Scanner<'a, W: Write> {
     /// Blanks on this line, counted as stripped only once the line turns out not to be blank.
     line_blanks: u64,
     record: Record,
-    /// The line of each id.
-    ids: HashMap<String, u64>,
+    /// The line of each id, by the id's hash: millions of ids must not fill the memory. Nobody knows the hasher's key,
+    /// so nobody can make two ids that share a hash; by chance it happens once in 10¹² inputs of a million records.
+    ids: HashMap<u64, u64>,
+    hasher: RandomState,
     errors: Vec<InputError>,
     checked: Checked,
     out: Wrapped<W>,
@@ -93,7 +101,7 @@ impl<'a, W: Write> Scanner<'a, W> {
     pub(crate) fn new(check: &'a Check<'a>, output: W) -> Self {
         Self {
             check,
-            allowed: check.alphabet.table(),
+            allowed: check.allowed(),
             sniffer: Sniffer::default(),
             decoder: Decoder::default(),
             at: Place { line: 1, column: 0 },
@@ -102,10 +110,65 @@ impl<'a, W: Write> Scanner<'a, W> {
             line_blanks: 0,
             record: Record::default(),
             ids: HashMap::new(),
+            hasher: RandomState::new(),
             errors: Vec::new(),
             checked: Checked::default(),
             out: Wrapped::new(output),
         }
+    }
+
+    pub(crate) fn feed_all(&mut self, mut bytes: &[u8]) -> Step {
+        while let Some(byte) = bytes.first() {
+            let run = self.plain_run(bytes);
+            if run > 0 {
+                self.residues(&bytes[..run])?;
+                bytes = &bytes[run..];
+            } else {
+                self.feed(*byte)?;
+                bytes = &bytes[1..];
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of these bytes are sure to be residues that need no second look: nearly all of a large input is.
+    fn plain_run(&self, bytes: &[u8]) -> usize {
+        let is_usual = matches!(self.line, Line::Sequence)
+            && self.decoder.is_idle()
+            && self.sniffer.is_done()
+            && self.record.star.is_none();
+        if !is_usual {
+            return 0;
+        }
+        let is_plain = |byte: &u8| self.allowed.get(usize::from(*byte)) == Some(&true);
+        let run = bytes
+            .iter()
+            .position(|byte| !is_plain(byte))
+            .unwrap_or(bytes.len());
+        // The residue that breaks the limit is looked at alone, for its place.
+        let left = self
+            .check
+            .limits
+            .max_residues
+            .map(|max| max.saturating_sub(self.checked.residues));
+        left.and_then(|left| usize::try_from(left).ok())
+            .map_or(run, |left| run.min(left))
+    }
+
+    fn residues(&mut self, letters: &[u8]) -> Step {
+        let count = letters.len() as u64;
+        self.after_cr = false;
+        self.at.column += count;
+        self.record.residues += count;
+        self.checked.residues += count;
+        if self.check.refuse_nucleotides {
+            let acgtun = letters.iter().filter(|letter| is_acgtun(**letter)).count();
+            self.record.acgtun += acgtun as u64;
+        }
+        if self.errors.is_empty() {
+            self.out.residues(letters)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn feed(&mut self, byte: u8) -> Step {
@@ -311,19 +374,40 @@ impl<W: Write> Scanner<'_, W> {
             let message = "the header has no id: it must follow the '>' without a blank";
             return self.error(self.record.start, None, message.to_owned());
         }
-        self.record.id = Some(id.clone());
-        self.register(id)
+        let id = self.register(id)?;
+        self.record.header.text.clone_from(&id);
+        self.record.id = Some(id);
+        Ok(())
     }
 
-    fn register(&mut self, id: String) -> Step {
+    /// Remembers an id; gives the one to write.
+    fn register(&mut self, mut id: String) -> Result<String, Stop> {
         let start = self.record.start;
-        if let Some(line) = self.ids.get(&id) {
-            let message = format!("the id '{id}' was already used on line {line}; ids must differ");
-            return self.error(start, None, message);
+        let hash = self.hasher.hash_one(&id);
+        if let Some(line) = self.ids.get(&hash).copied() {
+            if self.check.duplicates == Duplicates::Refuse {
+                self.record.id = Some(id.clone());
+                let message =
+                    format!("the id '{id}' was already used on line {line}; ids must differ");
+                self.error(start, None, message)?;
+                return Ok(id);
+            }
+            id = self.renamed(&id);
+            self.checked.stripped.ids_renamed += 1;
         }
         self.checked.first_id.get_or_insert_with(|| id.clone());
-        self.ids.insert(id, start.line);
-        Ok(())
+        let hash = self.hasher.hash_one(&id);
+        self.ids.insert(hash, start.line);
+        Ok(id)
+    }
+
+    /// The id with the first number that makes it new. Where an id is there very often the search goes on from the
+    /// record's own number, which is most likely free.
+    fn renamed(&self, id: &str) -> String {
+        let of = |number: u64| format!("{id}_{number}");
+        let is_new = |number: &u64| !self.ids.contains_key(&self.hasher.hash_one(of(*number)));
+        let mut numbers = (2..FEW_REPEATS).chain(self.record.number..);
+        of(numbers.find(is_new).unwrap_or(self.record.number))
     }
 
     fn end_header(&mut self) -> Step {
@@ -356,6 +440,15 @@ impl<W: Write> Scanner<'_, W> {
             return self.error(record.start, None, message.to_owned());
         }
         self.checked.stripped.final_stars += u64::from(record.star.is_some());
+        let (residues, acgtun) = (record.residues, record.acgtun);
+        if self.check.refuse_nucleotides && looks_like_nucleotides(residues, acgtun) {
+            let share = acgtun * 100 / residues;
+            let message = format!(
+                "this looks like nucleotides: {share} % of its letters are A, C, G, T, U or N, and a protein sequence \
+                 is expected (the tools file can allow it: `allow_nucleotides = true`)"
+            );
+            return self.error(record.start, None, message);
+        }
         Ok(())
     }
 
@@ -383,12 +476,14 @@ impl<W: Write> Scanner<'_, W> {
             .to_owned();
         self.checked.stripped.header_added = 1;
         self.write_header(&id)?;
-        self.record.id = Some(id.clone());
-        self.register(id)
+        self.record.id = Some(self.register(id)?);
+        Ok(())
     }
 
     fn sequence_character(&mut self, c: char) -> Step {
         match c {
+            // What the tool allows besides is a letter like any other.
+            _ if c.is_ascii() && self.check.letters.contains(c) => self.residue_of(c),
             '0'..='9' => {
                 self.record.digits += 1;
                 self.checked.stripped.digits += 1;
@@ -408,9 +503,14 @@ impl<W: Write> Scanner<'_, W> {
         }
     }
 
+    fn residue_of(&mut self, c: char) -> Step {
+        u8::try_from(c).map_or(Ok(()), |letter| self.residue(letter))
+    }
+
     fn residue(&mut self, letter: u8) -> Step {
         self.refuse_star()?;
         self.record.residues += 1;
+        self.record.acgtun += u64::from(is_acgtun(letter));
         self.checked.residues += 1;
         if let Some(max) = self.check.limits.max_residues
             && self.checked.residues > max
@@ -454,6 +554,10 @@ impl<W: Write> Scanner<'_, W> {
             '\0' => return nul_message(),
             '-' | '.' => " (gaps of an alignment must be removed)",
             '>' => " (a header must begin its own line)",
+            // No code of a nucleotide, and common in proteins.
+            'E' | 'F' | 'I' | 'L' | 'P' | 'Q' | 'e' | 'f' | 'i' | 'l' | 'p' | 'q' => {
+                " (is this a protein sequence?)"
+            }
             _ => "",
         };
         let (shown, kind, letters) = (printable(c), alphabet.phrase(), alphabet.letters());
@@ -486,6 +590,13 @@ impl<W: Write> Scanner<'_, W> {
             Err(Stop::Refused)
         }
     }
+}
+
+const fn is_acgtun(letter: u8) -> bool {
+    matches!(
+        letter.to_ascii_uppercase(),
+        b'A' | b'C' | b'G' | b'T' | b'U' | b'N'
+    )
 }
 
 fn nul_message() -> String {

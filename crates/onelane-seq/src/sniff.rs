@@ -47,6 +47,11 @@ pub(crate) struct Sniffer {
 }
 
 impl Sniffer {
+    /// Whether nothing more is to be seen.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
     pub(crate) fn push(&mut self, byte: u8) -> Option<Sniffed> {
         if self.done || (self.head.is_empty() && skipped(byte)) {
             return None;

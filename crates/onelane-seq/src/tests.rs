@@ -5,11 +5,7 @@ use std::io::{self, Read, Write};
 use super::*;
 
 fn check(alphabet: Alphabet) -> Check<'static> {
-    Check {
-        alphabet,
-        limits: Limits::default(),
-        default_id: "query",
-    }
+    Check::new(alphabet, "query")
 }
 
 fn accepted(alphabet: Alphabet, body: &[u8]) -> (String, Checked) {
@@ -36,6 +32,7 @@ const NONE: Stripped = Stripped {
     digits: 0,
     final_stars: 0,
     header_added: 0,
+    ids_renamed: 0,
 };
 const BARE: Stripped = Stripped {
     header_added: 1,
@@ -570,4 +567,151 @@ fn passes_io_errors_on() {
         check.run(&b">a\nAC\n"[..], Broken),
         Err(CheckError::Io(_))
     ));
+}
+
+#[test]
+fn letters_that_a_tool_allows_besides_are_kept() {
+    let check = Check {
+        letters: ":*-",
+        ..check(Alphabet::Protein)
+    };
+    let (output, checked) = check_bytes(&check, b">a\nMK:VL-*\n").unwrap();
+    assert_eq!(output, b">a\nMK:VL-*\n");
+    assert_eq!(checked.residues, 7);
+    assert_eq!(refused_by(&check, b">a\nMK.V\n")[0].column, Some(3));
+}
+
+#[test]
+fn repeated_ids_get_a_number_that_is_new_where_the_tool_wants_it() {
+    let check = Check {
+        duplicates: Duplicates::Rename,
+        ..check(Alphabet::Dna)
+    };
+    let body = b">a\nA\n>a_2\nC\n>a x y\nG\n>a\nT\n";
+    let (output, checked) = check_bytes(&check, body).unwrap();
+    assert_eq!(
+        String::from_utf8(output).unwrap(),
+        ">a\nA\n>a_2\nC\n>a_3 x y\nG\n>a_4\nT\n"
+    );
+    assert_eq!(checked.stripped.sentences(), ["2 repeated ids renamed"]);
+}
+
+#[test]
+fn many_equal_ids_are_all_renamed() {
+    let check = Check {
+        duplicates: Duplicates::Rename,
+        ..check(Alphabet::Dna)
+    };
+    let body = b">a\nA\n".repeat(3_000);
+    let (output, _) = check_bytes(&check, &body).unwrap();
+    let output = String::from_utf8(output).unwrap();
+    let ids: std::collections::HashSet<_> = output.lines().filter(|l| l.starts_with('>')).collect();
+    assert_eq!(ids.len(), 3_000);
+}
+
+#[test]
+fn nucleotides_for_a_protein_tool_are_named_as_such() {
+    let check = Check {
+        refuse_nucleotides: true,
+        ..check(Alphabet::Protein)
+    };
+    let body = b">p\nMKVLAAGGTTCCMKVLAAGGTTCC\n>d some gene\nACGTACGTACGTACGTACGTMK\n";
+    let errors = refused_by(&check, body);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!((errors[0].record, errors[0].line), (Some(2), Some(3)));
+    assert!(
+        errors[0].message.contains("90 % of its letters"),
+        "{errors:?}"
+    );
+    assert!(
+        errors[0].message.contains("allow_nucleotides"),
+        "{errors:?}"
+    );
+    // Too short to tell, and one letter too few.
+    for body in [
+        &b">a\nACGTACGTACGTACGTACG\n"[..],
+        b">a\nACGTACGTACGTACGTACGMKV\n",
+    ] {
+        assert!(check_bytes(&check, body).is_ok());
+    }
+}
+
+#[test]
+fn proteins_for_a_nucleotide_tool_are_guessed_too() {
+    let errors = refused_by(&check(Alphabet::Nucleotide), b">a\nACL\n");
+    assert!(
+        errors[0].message.contains("is this a protein sequence?"),
+        "{errors:?}"
+    );
+}
+
+type Outcome = Result<(String, Checked), Vec<InputError>>;
+
+fn fastq(body: &[u8]) -> Outcome {
+    let check = Check {
+        limits: Limits {
+            max_records: Some(3),
+            max_residues: Some(12),
+            max_header_bytes: 10,
+        },
+        ..check(Alphabet::Dna)
+    };
+    let mut output = Vec::new();
+    match check.run_fastq(body, &mut output) {
+        Ok(checked) => Ok((String::from_utf8(output).unwrap(), checked)),
+        Err(CheckError::Invalid(errors)) => Err(errors),
+        Err(CheckError::Io(error)) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn fastq_is_taken_as_it_is_but_for_line_ends() {
+    let (output, checked) = fastq(b"@r1 x\r\nACGT\r\n+r1\r\nIIII\r\n@r1\nNN\n+\n@+\n\n").unwrap();
+    assert_eq!(output, "@r1 x\nACGT\n+\nIIII\n@r1\nNN\n+\n@+\n");
+    assert_eq!((checked.records, checked.residues), (2, 6));
+    assert_eq!(checked.first_id.as_deref(), Some("r1"));
+}
+
+#[test]
+fn what_is_wrong_with_fastq_is_told_with_its_place() {
+    type Case = (&'static [u8], (u64, Option<u64>), &'static str);
+    let table: [Case; 13] = [
+        (b">r\nACGT\n", (1, Some(1)), "looks like FASTA"),
+        (b"ACGT\n", (1, Some(1)), "begins with '@'"),
+        (b"@r\nACGT\n+\n", (3, None), "cut off"),
+        (b"@r\nACXT\n+\nIIII\n", (2, Some(3)), "'X' isn't allowed"),
+        (b"@r\nACGT\nACGT\n+\n", (3, Some(1)), "begins with '+'"),
+        (
+            b"@r\nACGT\n+\nIII\n",
+            (4, None),
+            "4 residues, but 3 qualities",
+        ),
+        (b"@r\nACGT\n+\nII I\n", (4, Some(3)), "no quality"),
+        (b"@ r\nA\n+\nI\n", (1, Some(1)), "no id"),
+        (b"@r\n\n+\n\n", (2, None), "empty"),
+        (b"@abcdefghijk\nA\n+\nI\n", (1, None), "at most 10 bytes"),
+        (
+            b"@r\nACGTACGTACGTA\n+\nIIIIIIIIIIIII\n",
+            (4, None),
+            "at most 12",
+        ),
+        (
+            b"@a\nA\n+\nI\n@a\nA\n+\nI\n@a\nA\n+\nI\n@a\nA\n+\nI\n",
+            (16, None),
+            "at most 3",
+        ),
+        (b"@r\xff\nA\n+\nI\n", (1, None), "UTF-8"),
+    ];
+    for (body, (line, column), message) in table {
+        let errors = fastq(body).unwrap_err();
+        let shown = String::from_utf8_lossy(body);
+        assert_eq!(errors.len(), 1, "{shown}: {errors:?}");
+        assert_eq!(
+            (errors[0].line, errors[0].column),
+            (Some(line), column),
+            "{shown}: {errors:?}"
+        );
+        assert!(errors[0].message.contains(message), "{shown}: {errors:?}");
+    }
+    assert!(fastq(b"\n\n").unwrap_err()[0].message.contains("empty"));
 }

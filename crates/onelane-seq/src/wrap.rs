@@ -31,6 +31,19 @@ impl<W: Write> Wrapped<W> {
         self.out.write_all(&[letter])
     }
 
+    pub(crate) fn residues(&mut self, mut letters: &[u8]) -> io::Result<()> {
+        while !letters.is_empty() {
+            if self.filled == WIDTH {
+                self.end_line()?;
+            }
+            let (now, later) = letters.split_at(letters.len().min(WIDTH - self.filled));
+            self.out.write_all(now)?;
+            self.filled += now.len();
+            letters = later;
+        }
+        Ok(())
+    }
+
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.end_line()?;
         self.out.flush()

@@ -116,6 +116,7 @@ mod tests {
             hosts: vec!["lab.example".into()],
             listen: "127.0.0.1:8000".parse().unwrap(),
             process_control: "guard".to_owned(),
+            tools: crate::ToolsSource::Builtin,
             version: "0".into(),
         };
         let app = Router::new()

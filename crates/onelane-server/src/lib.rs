@@ -7,11 +7,13 @@ mod curl;
 mod dialects;
 mod find;
 mod guard;
+mod hashes;
 mod openapi;
 mod options;
 mod pages;
 mod path;
 mod problem;
+mod reload;
 mod serve_file;
 mod uploads;
 mod view;
@@ -26,6 +28,8 @@ use onelane_engine::Handle;
 
 use problem::{ApiError, Code};
 
+pub use reload::{ReloadError, ToolsSource, reload};
+
 /// What the server has to know besides the engine.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -37,6 +41,8 @@ pub struct ServerConfig {
     pub process_control: String,
     /// Onelane's version.
     pub version: String,
+    /// Where the tools come from.
+    pub tools: ToolsSource,
 }
 
 /// Who submits, until there are tokens.
@@ -46,6 +52,7 @@ const OWNER: &str = "anonymous";
 struct Server {
     handle: Handle,
     config: Arc<ServerConfig>,
+    hashes: Arc<hashes::Hashes>,
 }
 
 /// The whole service.
@@ -54,6 +61,7 @@ pub fn router(handle: Handle, config: ServerConfig) -> Router {
     let server = Server {
         handle,
         config: Arc::clone(&config),
+        hashes: Arc::default(),
     };
     openapi::routes(&config.version)
         .with_state(server)

@@ -41,6 +41,7 @@ fn described() -> OpenApiRouter<Server> {
         .routes(routes!(queue::resume))
         .routes(routes!(tools::list))
         .routes(routes!(tools::show))
+        .routes(routes!(tools::reload))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::errors))

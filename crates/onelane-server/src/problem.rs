@@ -41,10 +41,12 @@ codes! {
     FilesGone = "files_gone", GONE, "The job's files are not there any more";
     AmbiguousId = "ambiguous_id", CONFLICT, "Several jobs' ids end like this";
     JobAlive = "job_alive", CONFLICT, "The job has not ended";
+    NoToolsFile = "no_tools_file", CONFLICT, "The server runs without a tools file";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
     UnsupportedType = "unsupported_type", UNSUPPORTED_MEDIA_TYPE, "Bodies of this type are not read";
     BadRange = "bad_range", RANGE_NOT_SATISFIABLE, "The range lies outside";
     BadInput = "bad_input", UNPROCESSABLE_ENTITY, "The input is not right";
+    BadToolsFile = "bad_tools_file", UNPROCESSABLE_ENTITY, "The tools file is not right";
     CurlDataFile = "curl_data_file", UNPROCESSABLE_ENTITY, "curl did not send the file as it is";
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed";
@@ -113,6 +115,12 @@ impl ApiError {
         }])
     }
 
+    /// The same with what is wrong in detail.
+    pub(crate) fn with_errors(mut self, errors: Vec<ParamProblem>) -> Self {
+        self.errors = errors;
+        self
+    }
+
     /// Names a parameter as the client knows it, where a dialect has another word for it.
     pub(crate) fn with_param_renamed(mut self, from: &str, to: &str) -> Self {
         for error in &mut self.errors {
@@ -148,6 +156,7 @@ impl From<Vec<ParamError>> for ApiError {
     fn from(errors: Vec<ParamError>) -> Self {
         let view = |error: ParamError| ParamProblem {
             param: error.param,
+            file: None,
             record: error.record,
             id: error.id,
             line: error.line,

@@ -102,6 +102,7 @@ pub(crate) async fn open(path: &Path) -> Option<(File, std::fs::Metadata)> {
 /// A result file with its validators. Nothing that it contains may act as a page of this server.
 pub(crate) async fn respond_result(
     path: &Path,
+    declared: Option<&str>,
     request: &HeaderMap,
 ) -> Result<Option<Response>, ApiError> {
     let Some((file, metadata)) = open(path).await else {
@@ -121,7 +122,10 @@ pub(crate) async fn respond_result(
     let quoted = percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC);
     response.headers_mut().extend([
         number(header::ETAG, &tag)?,
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        number(
+            header::CONTENT_TYPE,
+            declared.filter(|kind| is_harmless(kind)).unwrap_or(kind),
+        )?,
         number(
             header::CONTENT_DISPOSITION,
             &format!("{disposition}; filename*=UTF-8''{quoted}"),
@@ -151,6 +155,21 @@ fn etag(metadata: &std::fs::Metadata) -> String {
         metadata.len(),
         written.unwrap_or_default().as_nanos()
     )
+}
+
+/// The media type that a file's name tells.
+pub(crate) fn media_type(path: &str) -> &'static str {
+    kind_of(path).0
+}
+
+/// A type that the tools file declares is believed, unless a browser would run what is in it.
+fn is_harmless(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let is_sound = kind.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    is_sound
+        && !["html", "xml", "svg", "script"]
+            .iter()
+            .any(|word| kind.contains(word))
 }
 
 /// Content type, and whether a browser may show it. What could carry scripts is shown as text or not at all.

@@ -2,6 +2,7 @@
 //! refusal.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use onelane_core::JobId;
@@ -25,6 +26,8 @@ pub(crate) struct Uploads {
 
 /// So much of a submission may live in the store.
 const INLINE_BYTES: usize = 256 * 1024;
+/// A refused upload is read to its end for so long, for the answer's sake.
+const READ_ON: Duration = Duration::from_secs(10);
 /// After so much of an upload the disk's floor is looked at again.
 const ROOM_CHECK_BYTES: usize = 4 << 20;
 
@@ -85,7 +88,7 @@ impl Uploads {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.inline_left -= text.len();
-                Ok(Given::Text(text))
+                Ok(Given::TextFile { text, file_name })
             }
             // As a file it is checked byte by byte, which tells where it is wrong.
             Err(error) => self.stream(error.into_bytes(), None, file_name).await,
@@ -95,7 +98,20 @@ impl Uploads {
     async fn stream(
         &mut self,
         head: Vec<u8>,
-        rest: Option<Field<'_>>,
+        mut rest: Option<Field<'_>>,
+        file_name: String,
+    ) -> Result<Given, ApiError> {
+        let written = self.write(head, rest.as_mut(), file_name).await;
+        if let (Err(_), Some(field)) = (&written, rest) {
+            read_on(field).await;
+        }
+        written
+    }
+
+    async fn write(
+        &mut self,
+        head: Vec<u8>,
+        rest: Option<&mut Field<'_>>,
         file_name: String,
     ) -> Result<Given, ApiError> {
         let failed = |e: std::io::Error| ApiError::io("can't write an upload", &e);
@@ -107,7 +123,7 @@ impl Uploads {
         let mut file = File::create_new(&path).await.map_err(failed)?;
         file.write_all(&head).await.map_err(failed)?;
         let mut unchecked = 0;
-        if let Some(mut field) = rest {
+        if let Some(field) = rest {
             while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e))? {
                 file.write_all(&chunk).await.map_err(failed)?;
                 unchecked += chunk.len();
@@ -157,6 +173,21 @@ impl Drop for Uploads {
             tracing::debug!(%error, folder = %self.folder().display(), "an upload folder stays for the sweep: {error}");
         }
     }
+}
+
+/// Most clients read an answer only after they have sent all: a refusal that closed the connection before would reach
+/// them as a broken one. Bounded, since what comes is thrown away.
+async fn read_on(mut field: Field<'_>) {
+    let mut left = BODY_LIMIT_BYTES;
+    let reading = async {
+        while let Ok(Some(chunk)) = field.chunk().await {
+            let Some(less) = left.checked_sub(chunk.len()) else {
+                break;
+            };
+            left = less;
+        }
+    };
+    tokio::time::timeout(READ_ON, reading).await.ok();
 }
 
 fn settle_blocking(needed: &[PathBuf], folder: &Path, root: &Path) -> std::io::Result<()> {

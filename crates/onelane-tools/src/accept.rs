@@ -1,16 +1,17 @@
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use onelane_seq::{Check, CheckError, Checked, InputError, Limits};
+use onelane_seq::{Alphabet, Check, CheckError, Checked, InputError, Limits};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::definition::ToolDefinition;
-use crate::digest::{self, HashingWriter};
-use crate::param::{FastaParam, Param, kind_of, quoted};
+use crate::digest;
+use crate::input::{Format, Source, check_file, check_rules, extension, is_json};
+use crate::param::{
+    FastaParam, FastqParam, FileRules, FilesParam, JsonParam, Param, kind_of, parse_json, quoted,
+};
 use crate::suggest;
 
 /// The most errors that one submission is told.
@@ -26,6 +27,13 @@ pub enum Given {
     Text(String),
     /// A member of a JSON object.
     Json(Value),
+    /// A small file of text.
+    TextFile {
+        /// What is in it.
+        text: String,
+        /// What the client calls it.
+        file_name: String,
+    },
     /// A file that is on disk already.
     Upload {
         /// Where it is.
@@ -104,7 +112,7 @@ impl ToolDefinition {
         let mut intake = Intake::new(self, record_id);
         let mut given = intake.sort(given);
         for (name, param) in &self.params {
-            intake.take(name, param, given.swap_remove(name));
+            intake.take(name, param, given.swap_remove(name).unwrap_or_default());
         }
         intake.finish()
     }
@@ -148,24 +156,23 @@ impl<'a> Intake<'a> {
         });
     }
 
-    /// One value for each known name; unknown and repeated names are errors.
-    fn sort(&mut self, given: Vec<(String, Given)>) -> IndexMap<String, Given> {
-        let mut sorted = IndexMap::<String, Given>::new();
+    /// The values of each known name; unknown ones are errors, and repeated ones unless the parameter is a list.
+    fn sort(&mut self, given: Vec<(String, Given)>) -> IndexMap<String, Vec<Given>> {
+        let mut sorted = IndexMap::<String, Vec<Given>>::new();
         for (name, value) in given {
-            if !self.tool.params.contains_key(&name) {
+            let Some(param) = self.tool.params.get(&name) else {
                 let message = self.unknown(&name);
                 self.error(&name, message);
                 continue;
-            }
-            match sorted.get(&name) {
+            };
+            let values = sorted.entry(name.clone()).or_default();
+            if param.is_list() {
+                values.extend(members(value));
+            } else if values.is_empty() || values.iter().all(Given::is_empty) {
+                *values = vec![value];
+            } else if !value.is_empty() {
                 // A page that offers a text field and a file field under one name always sends both.
-                Some(_) if value.is_empty() => {}
-                Some(earlier) if !earlier.is_empty() => {
-                    self.error(&name, "is given more than once");
-                }
-                _ => {
-                    sorted.insert(name, value);
-                }
+                self.error(&name, "is given more than once");
             }
         }
         sorted
@@ -181,17 +188,169 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn take(&mut self, name: &str, param: &Param, given: Option<Given>) {
+    fn take(&mut self, name: &str, param: &Param, given: Vec<Given>) {
         let absent_if_empty = param.empty_is_absent();
-        let is_absent = |g: &Given| g.is_null() || (absent_if_empty && g.is_empty());
-        let given = given.filter(|given| !is_absent(given));
-        match (given, param) {
-            (None, _) => self.leave_out(name, param),
-            (Some(given), Param::Fasta(fasta)) => self.take_sequences(name, param, fasta, given),
-            (Some(given), _) => match scalar(param, &given) {
+        let is_there = |g: &Given| !(g.is_null() || (absent_if_empty && g.is_empty()));
+        let mut given: Vec<_> = given.into_iter().filter(is_there).collect();
+        if given.is_empty() {
+            return self.leave_out(name, param);
+        }
+        match param {
+            Param::Files(files) => return self.take_files(name, files, &given),
+            Param::Choices(_) => return self.take_choices(name, param, &given),
+            _ => {}
+        }
+        let given = given.remove(0);
+        match param {
+            Param::Fasta(fasta) => {
+                let check = self.check(name, fasta);
+                self.take_sequences(name, param, (Format::Fasta, check), given);
+            }
+            Param::Fastq(fastq) => {
+                let check = Self::fastq_check(name, fastq);
+                self.take_sequences(name, param, (Format::Fastq, check), given);
+            }
+            Param::File(file) => {
+                if let Some(value) = self.file(name, name, file.rules(), &given) {
+                    self.put(name, value);
+                }
+            }
+            Param::Json(json) => self.take_json(name, json, &given),
+            _ => match scalar(param, &given) {
                 Ok(value) => self.put(name, value),
                 Err(why) => self.error(name, why),
             },
+        }
+    }
+
+    fn take_choices(&mut self, name: &str, param: &Param, given: &[Given]) {
+        let keys: Result<Vec<Value>, String> = given
+            .iter()
+            .map(|given| match given {
+                Given::Text(text) | Given::TextFile { text, .. } => Ok(Value::from(text.clone())),
+                Given::Json(value) => Ok(value.clone()),
+                Given::Upload { .. } => Err(param.wrong_type("a file")),
+            })
+            .collect();
+        match keys.and_then(|keys| param.read_json(&Value::from(keys))) {
+            Ok(value) => self.put(name, value),
+            Err(why) => self.error(name, why),
+        }
+    }
+
+    fn take_files(&mut self, name: &str, files: &FilesParam, given: &[Given]) {
+        let (fewest, most) = files.counts();
+        let count = given.len() as u64;
+        if count < fewest || count > most {
+            let message = format!("has {count} files; there must be {fewest} to {most}");
+            return self.error(name, message);
+        }
+        let mut values = Vec::new();
+        for (index, given) in given.iter().enumerate() {
+            let stem = format!("{name}.{}", index + 1);
+            values.extend(self.file(name, &stem, files.rules(), given));
+        }
+        self.put(name, Value::from(values));
+    }
+
+    /// Checks one file and keeps it under this stem; gives its value, or nothing when it was refused.
+    fn file(
+        &mut self,
+        name: &str,
+        stem: &str,
+        rules: FileRules<'_>,
+        given: &Given,
+    ) -> Option<Value> {
+        let (source, file_name) = match given {
+            Given::Text(text) | Given::Json(Value::String(text)) => (Source::Text(text), None),
+            Given::TextFile { text, file_name } => (Source::Text(text), Some(file_name.as_str())),
+            Given::Upload {
+                path, file_name, ..
+            } => (Source::File(path), file_name.as_deref()),
+            Given::Json(other) => {
+                let message = format!(
+                    "must be a file or its content as text, not {}",
+                    kind_of(other)
+                );
+                self.error(name, message);
+                return None;
+            }
+        };
+        let checked = check_rules(rules, &source).and_then(|size| Ok((size, source.hash()?)));
+        let (size, hash) = match checked {
+            Ok((Ok(size), hash)) => (size, hash),
+            Ok((Err(why), _)) => {
+                self.error(name, why);
+                return None;
+            }
+            Err(error) => {
+                self.error(name, format!("could not be read: {error}"));
+                return None;
+            }
+        };
+        let extension = match extension(rules, file_name) {
+            Ok(extension) => extension,
+            Err(why) => {
+                self.error(name, why);
+                return None;
+            }
+        };
+        let file = extension.map_or(stem.to_owned(), |extension| format!("{stem}.{extension}"));
+        self.contents.insert(stem.to_owned(), hash);
+        let content = match given {
+            Given::Upload { relative, .. } => AcceptedContent::Upload(relative.clone()),
+            Given::Text(text) | Given::Json(Value::String(text)) | Given::TextFile { text, .. } => {
+                AcceptedContent::Inline(text.clone())
+            }
+            Given::Json(_) => return None,
+        };
+        let mut value = json!({"file": file, "bytes": size});
+        if let Some(shown) = file_name.map(plain_name).filter(|shown| !shown.is_empty()) {
+            value["name"] = shown.into();
+        }
+        let param = name.to_owned();
+        self.files.push(AcceptedFile {
+            param,
+            file,
+            content,
+        });
+        Some(value)
+    }
+
+    fn take_json(&mut self, name: &str, param: &JsonParam, given: &Given) {
+        let text = match given {
+            Given::Text(text) | Given::TextFile { text, .. } | Given::Json(Value::String(text)) => {
+                match parse_json(text) {
+                    Ok(_) => Some(text.clone()),
+                    Err(why) => return self.error(name, why),
+                }
+            }
+            Given::Json(value) => Some(value.to_string()),
+            Given::Upload { path, .. } => match is_json(path) {
+                Ok(()) => None,
+                Err(why) => return self.error(name, why),
+            },
+        };
+        let rules = FileRules {
+            extension: &[],
+            max_size: param.max_size,
+            magic: &[],
+        };
+        let given = match (text, given) {
+            (Some(text), _) => Given::TextFile {
+                text,
+                file_name: "json.json".to_owned(),
+            },
+            (None, Given::Upload { path, relative, .. }) => Given::Upload {
+                path: path.clone(),
+                relative: relative.clone(),
+                file_name: Some("json.json".to_owned()),
+            },
+            (None, _) => return,
+        };
+        if let Some(mut value) = self.file(name, name, rules, &given) {
+            value.as_object_mut().map(|value| value.remove("name"));
+            self.put(name, value);
         }
     }
 
@@ -200,75 +359,108 @@ impl<'a> Intake<'a> {
     }
 
     fn leave_out(&mut self, name: &str, param: &Param) {
-        match param.default_value() {
-            Some(value) => self.put(name, value),
-            None if param.is_required() => self.error(name, "is missing"),
-            None => {}
+        match (param.default_value(), param) {
+            (Some(value), Param::Json(json)) => self.take_json(name, json, &Given::Json(value)),
+            // What is on the disk changes without the file: such a default was not checked before.
+            (Some(value), Param::Choice(_) | Param::Choices(_)) => match param.read_json(&value) {
+                Ok(value) => self.put(name, value),
+                Err(why) => self.error(name, format!("is missing, and its default {why}")),
+            },
+            (Some(value), _) => self.put(name, value),
+            (None, _) if param.is_required() => self.error(name, "is missing"),
+            (None, _) => {}
         }
     }
 
-    fn take_sequences(&mut self, name: &str, param: &Param, fasta: &FastaParam, given: Given) {
+    fn take_sequences(
+        &mut self,
+        name: &str,
+        param: &Param,
+        how: (Format, Check<'_>),
+        given: Given,
+    ) {
         match given {
-            Given::Text(text) | Given::Json(Value::String(text)) => {
-                self.take_inline(name, fasta, &text);
+            Given::Text(text) | Given::TextFile { text, .. } | Given::Json(Value::String(text)) => {
+                self.take_inline(name, how, &text);
             }
             Given::Json(other) => self.error(name, param.wrong_type(kind_of(&other))),
-            Given::Upload { path, relative, .. } => {
-                self.take_upload(name, fasta, &path, &relative);
-            }
+            Given::Upload { path, relative, .. } => self.take_upload(name, how, &path, &relative),
         }
     }
 
-    fn take_inline(&mut self, name: &str, fasta: &FastaParam, text: &str) {
-        let check = self.check(name, fasta);
-        match onelane_seq::check_bytes(&check, text.as_bytes()) {
-            Ok((bytes, checked)) => {
+    fn take_inline(&mut self, name: &str, (format, check): (Format, Check<'_>), text: &str) {
+        let mut bytes = Vec::new();
+        match format.check(&check, text.as_bytes(), &mut bytes) {
+            Ok(checked) => {
                 let hash = digest::sha256_hex(&bytes);
                 // The check keeps letters of its alphabet and the headers of what was text before.
                 let content = String::from_utf8_lossy(&bytes).into_owned();
-                self.keep(name, checked, hash, AcceptedContent::Inline(content));
-            }
-            Err(error) => self.refuse(name, error),
-        }
-    }
-
-    fn take_upload(&mut self, name: &str, fasta: &FastaParam, path: &Path, relative: &Path) {
-        let (checked_path, checked_relative) = (beside(path), beside(relative));
-        self.made.push(checked_path.clone());
-        match run(&self.check(name, fasta), path, &checked_path) {
-            Ok((checked, hash)) => {
                 self.keep(
                     name,
+                    format,
                     checked,
                     hash,
-                    AcceptedContent::Upload(checked_relative),
+                    AcceptedContent::Inline(content),
                 );
             }
             Err(error) => self.refuse(name, error),
         }
     }
 
-    fn check<'b>(&self, name: &'b str, fasta: &FastaParam) -> Check<'b>
+    fn take_upload(
+        &mut self,
+        name: &str,
+        (format, check): (Format, Check<'_>),
+        path: &Path,
+        relative: &Path,
+    ) {
+        let (checked_path, checked_relative) = (beside(path), beside(relative));
+        self.made.push(checked_path.clone());
+        match check_file(format, &check, path, &checked_path) {
+            Ok((checked, hash)) => {
+                let content = AcceptedContent::Upload(checked_relative);
+                self.keep(name, format, checked, hash, content);
+            }
+            Err(error) => self.refuse(name, error),
+        }
+    }
+
+    fn check<'b>(&self, name: &'b str, fasta: &'b FastaParam) -> Check<'b>
     where
         'a: 'b,
     {
         Check {
-            alphabet: fasta.alphabet,
-            limits: Limits {
-                max_records: fasta.max_records,
-                max_residues: fasta.max_residues,
-                max_header_bytes: MAX_HEADER_BYTES,
-            },
-            default_id: if self.record_id.is_empty() {
-                name
-            } else {
-                self.record_id
-            },
+            letters: &fasta.letters,
+            duplicates: fasta.duplicates,
+            refuse_nucleotides: fasta.alphabet == Alphabet::Protein && !fasta.allow_nucleotides,
+            limits: limits(fasta.max_records, fasta.max_residues, fasta.max_header),
+            ..Check::new(
+                fasta.alphabet,
+                if self.record_id.is_empty() {
+                    name
+                } else {
+                    self.record_id
+                },
+            )
         }
     }
 
-    fn keep(&mut self, name: &str, checked: Checked, hash: String, content: AcceptedContent) {
-        let file = format!("{name}.fasta");
+    fn fastq_check<'b>(name: &'b str, fastq: &FastqParam) -> Check<'b> {
+        Check {
+            limits: limits(fastq.max_records, fastq.max_residues, fastq.max_header),
+            ..Check::new(fastq.alphabet, name)
+        }
+    }
+
+    fn keep(
+        &mut self,
+        name: &str,
+        format: Format,
+        checked: Checked,
+        hash: String,
+        content: AcceptedContent,
+    ) {
+        let file = format!("{name}.{}", format.extension());
         let (records, residues) = (checked.records, checked.residues);
         self.put(
             name,
@@ -276,7 +468,7 @@ impl<'a> Intake<'a> {
         );
         self.notes.extend(checked.stripped.sentences());
         self.contents.insert(name.to_owned(), hash);
-        if self.files.is_empty() {
+        if self.first_record_id.is_none() {
             self.first_record_id = checked.first_id;
         }
         let param = name.to_owned();
@@ -326,7 +518,7 @@ impl Given {
 
     fn is_empty(&self) -> bool {
         match self {
-            Self::Text(text) => text.trim().is_empty(),
+            Self::Text(text) | Self::TextFile { text, .. } => text.trim().is_empty(),
             Self::Json(_) => false,
             Self::Upload { path, .. } => path.metadata().is_ok_and(|file| file.len() == 0),
         }
@@ -335,7 +527,7 @@ impl Given {
 
 fn scalar(param: &Param, given: &Given) -> Result<Value, String> {
     match given {
-        Given::Text(text) => param.read_text(text),
+        Given::Text(text) | Given::TextFile { text, .. } => param.read_text(text),
         Given::Json(json) => param.read_json(json),
         Given::Upload { .. } => Err(param.wrong_type("a file")),
     }
@@ -348,16 +540,27 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn run(check: &Check<'_>, from: &Path, to: &Path) -> Result<(Checked, String), CheckError> {
-    let input = BufReader::new(File::open(from).map_err(CheckError::Io)?);
-    let mut output = output(to).map_err(CheckError::Io)?;
-    let checked = check.run(input, &mut output)?;
-    let hash = output.finish().map_err(CheckError::Io)?;
-    Ok((checked, hash))
+/// What stands for one member each: the members of a JSON list, and anything else by itself.
+fn members(given: Given) -> Vec<Given> {
+    match given {
+        Given::Json(Value::Array(members)) => members.into_iter().map(Given::Json).collect(),
+        other => vec![other],
+    }
 }
 
-fn output(path: &Path) -> io::Result<HashingWriter<BufWriter<File>>> {
-    Ok(HashingWriter::new(BufWriter::new(File::create(path)?)))
+/// What a client calls its file, without folders, for people to read.
+fn plain_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    last.chars().filter(|c| !c.is_control()).take(255).collect()
+}
+
+fn limits(max_records: Option<u64>, max_residues: Option<u64>, max_header: Option<u64>) -> Limits {
+    let max_header = max_header.and_then(|bytes| usize::try_from(bytes).ok());
+    Limits {
+        max_records,
+        max_residues,
+        max_header_bytes: max_header.unwrap_or(MAX_HEADER_BYTES),
+    }
 }
 
 fn in_param(name: &str, error: InputError) -> ParamError {

@@ -5,6 +5,7 @@ use onelane_core::{Needs, OnInterrupt};
 use onelane_seq::Alphabet;
 use serde::{Deserialize, Serialize};
 
+use crate::command::CommandItem;
 use crate::definition::{ResultFile, ToolDefinition, View};
 use crate::param::{FastaParam, IntegerParam, Param};
 use crate::template::escape;
@@ -43,6 +44,12 @@ pub fn builtin_search_in(exe: &str, library: Option<&Path>, mode: SearchMode) ->
         params: params(mode),
         results: results(),
         exit_codes: [].into(),
+        stdin: None,
+        workdir: None,
+        env: [].into(),
+        success: None,
+        progress: None,
+        example: None,
     }
 }
 
@@ -66,17 +73,17 @@ fn help(library: Option<&Path>) -> String {
     )
 }
 
-fn command(exe: &str, library: Option<&Path>, mode: SearchMode) -> Vec<String> {
-    let mut command = vec![escape(exe)];
+fn command(exe: &str, library: Option<&Path>, mode: SearchMode) -> Vec<CommandItem> {
+    let mut command = vec![CommandItem::Argument(escape(exe))];
     let fixed =
         "tool search --query {query} --output {output} --threads {cpus} --max-hits {max_hits}";
-    command.extend(fixed.split(' ').map(str::to_owned));
+    command.extend(fixed.split(' ').map(CommandItem::from));
     if let Some(library) = library {
-        command.push("--library".to_owned());
-        command.push(escape(&library.to_string_lossy()));
+        command.push("--library".into());
+        command.push(CommandItem::Argument(escape(&library.to_string_lossy())));
     }
     if mode == SearchMode::Nucleotide {
-        command.extend(["--mode".to_owned(), "nucleotide".to_owned()]);
+        command.extend(["--mode", "nucleotide"].map(CommandItem::from));
     }
     command
 }
@@ -94,10 +101,12 @@ fn params(mode: SearchMode) -> IndexMap<String, Param> {
     let max_hits = IntegerParam {
         title: Some("Most hits".to_owned()),
         help: Some("How many hits to keep for each query.".to_owned()),
+        example: None,
+        advanced: false,
+        optional: false,
         default: Some(50),
         min: Some(1),
         max: Some(1000),
-        ..IntegerParam::default()
     };
     [
         ("query".to_owned(), Param::Fasta(query)),
@@ -123,6 +132,7 @@ fn result(file: &str, title: &str, view: View) -> ResultFile {
         title: Some(title.to_owned()),
         view: Some(view),
         columns: Vec::new(),
+        required: false,
         media_type: None,
     }
 }

@@ -47,6 +47,11 @@ impl Visitor<'_> for BytesVisitor {
         parse_bytes(text).map(Bytes).map_err(E::custom)
     }
 
+    /// What a stored definition holds.
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Bytes, E> {
+        Ok(Bytes(number))
+    }
+
     fn visit_i64<E: Error>(self, number: i64) -> Result<Bytes, E> {
         let negative = |_| E::custom(format!("`{number}` is not an amount of memory"));
         u64::try_from(number).map(Bytes).map_err(negative)

@@ -1,12 +1,17 @@
 //! The tools file. Read piece by piece, so that one mistake doesn't hide the others, and each with its place.
 
+mod item;
 mod reader;
+mod schema;
 mod tool;
+
+pub use schema::tools_file_schema;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::DeTable;
 
 use crate::bytes::Bytes;
 use crate::definition::ToolDefinition;
@@ -58,6 +63,8 @@ pub struct MachineSection {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}{}", hint_line(self.hint.as_deref()))]
 pub struct ConfigError {
+    /// The included file that it is in; none for the tools file itself.
+    pub file: Option<PathBuf>,
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -88,6 +95,10 @@ pub fn parse_tools_file_for(
     let file = reader.file(text);
     reader.into_result(file)
 }
+
+/// `include`: a pattern, or a list of them.
+#[derive(Deserialize)]
+struct Include(#[serde(deserialize_with = "crate::param::one_or_more")] Vec<String>);
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -129,30 +140,133 @@ struct RawMachine {
     gpus: Option<Spanned<Vec<u32>>>,
 }
 
+/// Reads the tools file at this path, and what it includes.
+///
+/// # Errors
+/// All that is wrong; a file that can't be read is an error at its beginning.
+pub fn load_tools_file(path: &Path, exe: &str) -> Result<ToolsFile, Vec<ConfigError>> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        vec![ConfigError {
+            file: None,
+            line: 1,
+            column: 1,
+            message: format!("the file can't be read: {error}"),
+            hint: None,
+        }]
+    })?;
+    parse_tools_file_for(&text, path.parent().unwrap_or(Path::new("/")), exe)
+}
+
+/// The tools of one file: those that could be read, and the names of all.
+#[derive(Default)]
+struct Tools {
+    read: Vec<ToolDefinition>,
+    names: Vec<String>,
+}
+
+impl Tools {
+    fn extend(&mut self, other: Self) {
+        self.read.extend(other.read);
+        self.names.extend(other.names);
+    }
+}
+
 impl<'i> Reader<'i> {
     fn file(&mut self, text: &'i str) -> ToolsFile {
         let mut file = ToolsFile::default();
-        let root = match toml::de::DeTable::parse(text) {
-            Ok(root) => root,
-            Err(error) => {
-                self.syntax(&error, 0);
-                return file;
-            }
+        let Some(root) = self.root(text) else {
+            return file;
         };
-        let root = root.get_ref();
-        self.known_keys(root, &["server", "machine", "tools"]);
+        self.known_keys(&root, &["server", "machine", "tools", "include"]);
         if let Some(node) = root.get("machine") {
             file.machine = self.machine(node);
         }
-        if let Some(tools) = root.get("tools").and_then(|node| self.table(node)) {
-            let read = |(name, node)| self.tool(name, node, &file.machine);
-            file.tools = tools.iter().filter_map(read).collect();
-            let names: Vec<_> = tools.keys().map(|name| name.get_ref().as_ref()).collect();
-            file.server = self.server(root.get("server"), &names);
-        } else {
-            file.server = self.server(root.get("server"), &[]);
+        let mut tools = self.tools(&root, &file.machine);
+        if let Some(node) = root.get("include") {
+            self.include(node, &file.machine, &mut tools);
         }
+        let names: Vec<_> = tools.names.iter().map(String::as_str).collect();
+        file.server = self.server(root.get("server"), &names);
+        file.tools = tools.read;
         file
+    }
+
+    fn root(&mut self, text: &'i str) -> Option<DeTable<'i>> {
+        match DeTable::parse(text) {
+            Ok(root) => Some(root.into_inner()),
+            Err(error) => {
+                self.syntax(&error, 0);
+                None
+            }
+        }
+    }
+
+    fn tools(&mut self, root: &DeTable<'i>, machine: &MachineSection) -> Tools {
+        let Some(tools) = root.get("tools").and_then(|node| self.table(node)) else {
+            return Tools::default();
+        };
+        let names = tools
+            .keys()
+            .map(|name| name.get_ref().to_string())
+            .collect();
+        let read = |(name, node)| self.tool(name, node, machine);
+        Tools {
+            read: tools.iter().filter_map(read).collect(),
+            names,
+        }
+    }
+
+    /// Reads the files that `include` names; each has only tools, and its paths are relative to itself.
+    fn include(&mut self, node: &Node<'i>, machine: &MachineSection, tools: &mut Tools) {
+        let Some(Include(patterns)) = self.read(node) else {
+            return;
+        };
+        let at = node.span().start;
+        for pattern in patterns {
+            let pattern = self.absolute_pattern(&pattern);
+            let files = self.files_of(&pattern, at);
+            if files.is_empty() {
+                self.error(
+                    at,
+                    format!("no file is there that matches `{pattern}`"),
+                    None,
+                );
+            }
+            for file in files {
+                let included = self.included(&file, at, machine);
+                if let Some(twice) = included
+                    .names
+                    .iter()
+                    .find(|name| tools.names.contains(name))
+                {
+                    let message =
+                        format!("tool `{twice}` of `{}` is there already", file.display());
+                    self.error(at, message, None);
+                }
+                tools.extend(included);
+            }
+        }
+    }
+
+    fn included(&mut self, path: &Path, at: usize, machine: &MachineSection) -> Tools {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("`{}` can't be read: {error}", path.display());
+                self.error(at, message, None);
+                return Tools::default();
+            }
+        };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut reader = Reader::new(&text, folder, self.exe);
+        let Some(root) = reader.root(&text) else {
+            self.take_errors(reader, path);
+            return Tools::default();
+        };
+        reader.known_keys(&root, &["tools"]);
+        let tools = reader.tools(&root, machine);
+        self.take_errors(reader, path);
+        tools
     }
 
     fn server(&mut self, node: Option<&Node<'i>>, tools: &[&str]) -> ServerSection {

@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use onelane_core::{CpuPriority, Limits, Needs, OnInterrupt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::command::CommandItem;
 use crate::digest;
 use crate::param::Param;
-use crate::template::{self, Piece};
+use crate::progress::ProgressPattern;
 
 /// Time to end by itself, where a tool says nothing, in milliseconds.
 pub const DEFAULT_GRACE_MS: u64 = 10_000;
@@ -26,7 +29,7 @@ pub struct ToolDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The program and its arguments, with placeholders.
-    pub command: Vec<String>,
+    pub command: Vec<CommandItem>,
     /// A command, without placeholders, that prints the tool's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Vec<String>>,
@@ -54,6 +57,100 @@ pub struct ToolDefinition {
     /// What an exit code means: the end of the sentence "the tool …".
     #[serde(default)]
     pub exit_codes: BTreeMap<i32, String>,
+    /// What it reads on its standard input: a template, which is a parameter's file or a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// The folder that it runs in; its attempt's own `work/` if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<Workdir>,
+    /// Its environment, besides the server's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// What a success is; exit code 0 if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success: Option<Success>,
+    /// How to read progress off its standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressPattern>,
+    /// A job that shows that it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<Example>,
+}
+
+/// The folder that a tool runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workdir {
+    /// The attempt's own `work/`.
+    Work,
+    /// The attempt's `output/`: all that is left there is a result.
+    Output,
+    /// A fixed one, absolute.
+    Folder(PathBuf),
+}
+
+/// A value of the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EnvValue {
+    /// The value itself.
+    Literal(String),
+    /// A secret: what is in a file when the attempt starts. It is kept nowhere.
+    File(SecretFile),
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// The file, absolute.
+    pub file: PathBuf,
+}
+
+/// What a success is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Success {
+    /// The exit codes of a success.
+    #[serde(default = "only_zero")]
+    pub exit_codes: Vec<i32>,
+    /// A file that must be there at the end, relative to the output folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+fn only_zero() -> Vec<i32> {
+    vec![0]
+}
+
+/// A job that shows that a tool works.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// Its parameters, as a client would send them in JSON.
+    pub params: Map<String, Value>,
+    /// What must be in its results, by the results' names.
+    #[serde(default)]
+    pub expect: IndexMap<String, Expect>,
+}
+
+/// What must be in a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Texts that must occur.
+    #[serde(
+        default,
+        deserialize_with = "crate::param::one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub contains: Vec<String>,
+    /// The fewest bytes; 1 if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_bytes: Option<u64>,
+    /// SHA-256 of the whole file, in lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A file that a tool leaves in its output folder.
@@ -71,6 +168,9 @@ pub struct ResultFile {
     /// A table's columns, where the file has no line of headings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// A job without it has failed.
+    #[serde(default, skip_serializing_if = "crate::param::is_false")]
+    pub required: bool,
     /// The media type it is served with, where its name doesn't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
@@ -92,6 +192,26 @@ pub enum View {
     Image,
     /// A JSON value.
     Json,
+    /// A page, which is shown shut off from everything else.
+    Html,
+    /// A structure of molecules: PDB or mmCIF.
+    Structure,
+}
+
+impl View {
+    /// Its word in the tools file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Text => "text",
+            Self::Alignment => "alignment",
+            Self::Fasta => "fasta",
+            Self::Image => "image",
+            Self::Json => "json",
+            Self::Html => "html",
+            Self::Structure => "structure",
+        }
+    }
 }
 
 /// What an attempt's own placeholders stand for.
@@ -131,7 +251,7 @@ impl ToolDefinition {
         let mut sequences = self
             .params
             .iter()
-            .filter(|(_, param)| matches!(param, Param::Fasta(_)));
+            .filter(|(_, param)| matches!(param, Param::Fasta(_) | Param::Fastq(_)));
         let (name, _) = sequences.next()?;
         sequences.next().is_none().then_some(name.as_str())
     }
@@ -141,75 +261,62 @@ impl ToolDefinition {
         self.exit_codes.get(&code).map(String::as_str)
     }
 
-    /// The program and its arguments for accepted parameters.
-    ///
-    /// Each item of `command` becomes exactly one argument. Two kinds of item are left out instead: one that mentions
-    /// an optional parameter that wasn't given, and one that is just a flag with an `argument` of its own, not set.
-    pub fn command_line(
-        &self,
-        params: &Map<String, Value>,
-        places: &Places<'_>,
-    ) -> Result<Vec<String>, String> {
-        let mut line = Vec::with_capacity(self.command.len());
-        for item in &self.command {
-            line.extend(self.argument(item, params, places)?);
+    /// True when this exit code is a success.
+    pub fn is_success(&self, code: i32) -> bool {
+        match &self.success {
+            Some(success) => success.exit_codes.contains(&code),
+            None => code == 0,
         }
-        if line.is_empty() {
-            return Err(format!("tool `{}` has no program to run", self.name));
-        }
-        Ok(line)
     }
 
-    fn argument(
-        &self,
-        item: &str,
-        params: &Map<String, Value>,
-        places: &Places<'_>,
-    ) -> Result<Option<String>, String> {
-        let pieces = template::parse(item)?;
-        if let Some(Param::Flag(flag)) = template::alone(&pieces).and_then(|n| self.params.get(n))
-            && let Some(argument) = &flag.argument
-        {
-            let set = params.get(template::alone(&pieces).unwrap_or_default());
-            return Ok((set == Some(&Value::Bool(true))).then(|| argument.clone()));
-        }
-        let mut argument = String::new();
-        for piece in &pieces {
-            match self.fill(piece, params, places)? {
-                Some(text) => argument.push_str(&text),
-                None => return Ok(None),
-            }
-        }
-        if argument.contains('\0') {
-            return Err(format!("argument `{item}` would hold a NUL character"));
-        }
-        Ok(Some(argument))
+    /// The files that a successful run must leave, relative to the output folder, in no special order.
+    pub fn required_files(&self) -> impl Iterator<Item = &str> {
+        let declared = self.results.values().filter(|result| result.required);
+        let rule = self
+            .success
+            .as_ref()
+            .and_then(|success| success.file.as_deref());
+        declared.map(|result| result.file.as_str()).chain(rule)
     }
 
-    fn fill(
-        &self,
-        piece: &Piece,
-        params: &Map<String, Value>,
-        places: &Places<'_>,
-    ) -> Result<Option<String>, String> {
-        let name = match piece {
-            Piece::Literal(text) => return Ok(Some(text.clone())),
-            Piece::Placeholder(name) => name.as_str(),
-        };
-        if let Some(param) = self.params.get(name) {
-            let value = params.get(name).filter(|value| !value.is_null());
-            let fill = |value| param.fill(value, places.input);
-            return value
-                .map(fill)
-                .transpose()
-                .map_err(|why| format!("parameter `{name}` {why}"));
+    /// The declared environment, with secrets read from their files. No message tells what is in such a file.
+    pub fn environment(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut environment = BTreeMap::new();
+        for (name, value) in &self.env {
+            let value = match value {
+                EnvValue::Literal(text) => text.clone(),
+                EnvValue::File(secret) => read_secret(&secret.file)
+                    .map_err(|why| format!("environment variable `{name}`: {why}"))?,
+            };
+            environment.insert(name.clone(), value);
         }
-        places.fill(name).map(Some)
+        Ok(environment)
     }
 }
 
+/// No secret is larger.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+fn read_secret(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let mut text = String::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => return Err(format!("`{shown}` can't be read: {error}")),
+        Ok(size) if size as u64 > MAX_SECRET_BYTES => {
+            return Err(format!("`{shown}` has more than 64 KiB"));
+        }
+        Ok(_) if text.contains('\0') => return Err(format!("`{shown}` holds a NUL character")),
+        Ok(_) => {}
+    }
+    let end = text.trim_end_matches(['\n', '\r']).len();
+    text.truncate(end);
+    Ok(text)
+}
+
 impl Places<'_> {
-    fn fill(&self, name: &str) -> Result<String, String> {
+    pub(crate) fn fill(&self, name: &str) -> Result<String, String> {
         match name {
             "output" => path_text(self.output),
             "work" => path_text(self.work),

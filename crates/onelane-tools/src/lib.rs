@@ -1,14 +1,18 @@
 //! What can be run: the tools file, typed parameters, and the way from parameters to a command line.
 //!
-//! Knows nothing of HTTP, SQL or processes. The only files opened are the uploads whose paths a caller brings.
+//! Knows nothing of HTTP, SQL or processes. The only files opened are the tools file's own (itself, what it includes, the
+//! databases and secrets that it names) and the uploads whose paths a caller brings.
 
 mod accept;
 mod builtin;
 mod bytes;
+mod command;
 mod config;
 mod definition;
 mod digest;
+mod input;
 mod param;
+mod progress;
 mod schema;
 mod span;
 mod suggest;
@@ -17,12 +21,19 @@ mod template;
 pub use accept::{Accepted, AcceptedContent, AcceptedFile, Given, MAX_ERRORS, ParamError};
 pub use builtin::{SearchMode, builtin_search, builtin_search_in};
 pub use bytes::parse_bytes;
+pub use command::{CommandItem, Condition, EachGroup, Stdin, WhenGroup};
 pub use config::{
-    ConfigError, MachineSection, ServerSection, ToolsFile, parse_tools_file, parse_tools_file_for,
+    ConfigError, MachineSection, ServerSection, ToolsFile, load_tools_file, parse_tools_file,
+    parse_tools_file_for, tools_file_schema,
 };
-pub use definition::{DEFAULT_GRACE_MS, Places, ResultFile, ToolDefinition, View};
+pub use definition::{
+    DEFAULT_GRACE_MS, EnvValue, Example, Expect, Places, ResultFile, SecretFile, Success,
+    ToolDefinition, View, Workdir,
+};
+pub use digest::{sha256_hex, sha256_of};
 pub use param::{
-    ChoiceParam, FastaParam, FlagParam, IntegerParam, MAX_ARGUMENT_BYTES, NumberParam, Param,
-    TextParam,
+    ChoiceParam, ChoicesParam, FastaParam, FastqParam, FileParam, FilesParam, FlagParam,
+    IntegerParam, JsonParam, MAX_ARGUMENT_BYTES, NumberParam, Param, TextParam,
 };
+pub use progress::{ProgressPattern, ProgressReader};
 pub use span::parse_span;

@@ -35,7 +35,7 @@ pub(crate) const TABLE: [(Exit, &str); 12] = [
     (Exit::JobCancelled, "the job was cancelled"),
     (
         Exit::CheckFailed,
-        "`check`, `doctor` or `demo` found something wrong",
+        "a check of `check`, `doctor`, `demo`, `config check` or `tools check` failed",
     ),
     (
         Exit::ServerTrouble,

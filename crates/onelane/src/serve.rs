@@ -8,14 +8,15 @@ use anyhow::{Context, bail};
 use onelane_core::{Capacity, Timestamp};
 use onelane_engine::{DiskFloor, Engine, Handle, Setup, Surroundings};
 use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
-use onelane_server::ServerConfig;
+use onelane_server::{ReloadError, ServerConfig, ToolsSource};
 use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
-use onelane_tools::{ToolsFile, builtin_search, parse_tools_file_for};
+use onelane_tools::{ToolsFile, builtin_search, load_tools_file};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{ServeOptions, default_data_folder};
+use crate::commands::config::lines;
 use crate::output::Output;
 
 /// Answers that are under way when the server stops get so long.
@@ -50,6 +51,7 @@ impl Surroundings for System {
 struct Resolved {
     file: ToolsFile,
     listen: String,
+    config: Option<PathBuf>,
     data: PathBuf,
     jobs: Option<PathBuf>,
     machine: Capacity,
@@ -73,6 +75,7 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
     let address = listener.local_addr()?;
     let data = DataFolder::open(&resolved.data, resolved.jobs.as_deref())?;
     let hosts = resolved.file.server.hosts.clone();
+    let tools = tools_source(resolved.config.as_deref())?;
     // Before there is work: it moves this process into a group of its own.
     let control = Control::choose(resolved.control, &data.unique_name()?)?;
     let engine = start_engine(resolved, &data, control.clone()).await?;
@@ -81,7 +84,9 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         listen: address,
         process_control: control.level().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        tools: tools.clone(),
     };
+    tokio::spawn(reload_on_hangup(engine.handle(), tools));
     let router = onelane_server::router(engine.handle(), config);
     output.line(&format!("onelane listening on http://{address}"))?;
     output.line(&format!("data in {}", data.root().display()))?;
@@ -132,6 +137,30 @@ async fn run(
         () = stop_signal() => {}
     }
     Ok(())
+}
+
+/// SIGHUP: the tools file is read again. What is wrong with it goes to the log, and the old tools stay in force.
+async fn reload_on_hangup(handle: Handle, source: ToolsSource) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        match onelane_server::reload(&handle, &source).await {
+            Ok(report) => tracing::info!(
+                added = ?report.added, changed = ?report.changed, removed = ?report.removed,
+                "the tools file was read again: {} tools in force", report.tools.len()
+            ),
+            Err(error) => {
+                tracing::error!("{error}");
+                if let ReloadError::Bad(errors) = error {
+                    for error in errors {
+                        let file = error.file.as_ref().map(|file| file.display().to_string());
+                        tracing::error!(file, "{error}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 async fn stop_signal() {
@@ -221,7 +250,12 @@ pub(crate) fn folders(
 }
 
 fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
-    let config = config_path(options)?;
+    let config = config_path(options.config.as_deref())?;
+    if config.is_some() && options.library.is_some() {
+        bail!(
+            "--library belongs to the built-in demonstration tool; with a tools file, name the library there"
+        );
+    }
     let file = match &config {
         Some(path) => read_tools_file(path)?,
         None => ToolsFile {
@@ -243,6 +277,7 @@ fn resolve(options: &ServeOptions) -> anyhow::Result<Resolved> {
     };
     Ok(Resolved {
         listen: listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
+        config,
         data,
         jobs: file.server.jobs.clone(),
         machine: machine(&file)?,
@@ -259,17 +294,12 @@ fn wanted_control(options: &ServeOptions, file: &ToolsFile) -> anyhow::Result<Wa
     }
 }
 
-fn config_path(options: &ServeOptions) -> anyhow::Result<Option<PathBuf>> {
+/// The tools file that is named, or `./onelane.toml` if there is one.
+pub(crate) fn config_path(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     let usual = PathBuf::from("onelane.toml");
-    let path = options
-        .config
-        .clone()
+    let path = named
+        .map(Path::to_owned)
         .or_else(|| usual.exists().then_some(usual));
-    if path.is_some() && options.library.is_some() {
-        bail!(
-            "--library belongs to the built-in demonstration tool; with a tools file, name the library there"
-        );
-    }
     path.map(|path| std::path::absolute(&path).context("can't find the current folder"))
         .transpose()
 }
@@ -279,26 +309,30 @@ fn folder_of(config: &Path) -> &Path {
 }
 
 fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    parse_tools_file_for(&text, folder_of(path), &own_path()?).map_err(|errors| {
-        let lines: Vec<String> = errors
-            .iter()
-            .map(|error| format!("{}:{error}", path.display()))
-            .collect();
-        anyhow::anyhow!("the tools file has errors\n{}", lines.join("\n"))
-    })
+    load_tools_file(path, &own_path()?)
+        .map_err(|errors| anyhow::anyhow!("the tools file has errors\n{}", lines(path, &errors)))
+}
+
+/// How to read the tools again while the server runs.
+fn tools_source(config: Option<&Path>) -> anyhow::Result<ToolsSource> {
+    let Some(path) = config.map(Path::to_owned) else {
+        return Ok(ToolsSource::Builtin);
+    };
+    let exe = own_path()?;
+    Ok(ToolsSource::File(Arc::new(move || {
+        load_tools_file(&path, &exe)
+    })))
 }
 
 /// This program's file, for the built-in tools.
-fn own_path() -> anyhow::Result<String> {
+pub(crate) fn own_path() -> anyhow::Result<String> {
     let path = std::env::current_exe().context("can't find this program's own file")?;
     path.to_str()
         .map(str::to_owned)
         .context("this program's path is not UTF-8")
 }
 
-fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {
+pub(crate) fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let gpus = file.machine.gpus.as_ref().map_or(0, Vec::len);
     Ok(Capacity {

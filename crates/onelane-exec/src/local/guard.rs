@@ -113,6 +113,7 @@ impl Guard {
 
     fn start_tool(&self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
         let mut command = self.tool_command(&self.message.command)?;
+        place(&self.message, &mut command)?;
         let oom_kills_before = oom_kills();
         let child = command.stdout(stdout).stderr(stderr).spawn()?;
         fail_point("guard.after_spawn");
@@ -347,6 +348,23 @@ fn nothing_started() -> GuardReport {
 
 fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {
     ended.iter().any(|(other, _)| *other == pid)
+}
+
+/// Standard input and folder, where the tool asks for others than usual.
+fn place(message: &StartMessage, command: &mut Command) -> io::Result<()> {
+    let named = |path: &std::path::Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+    };
+    if let Some(path) = &message.stdin {
+        let file = std::fs::File::open(path).map_err(|error| named(path, error))?;
+        command.stdin(file);
+    }
+    if let Some(path) = &message.workdir {
+        // Said here: otherwise it would look as if the program were missing.
+        std::fs::read_dir(path).map_err(|error| named(path, error))?;
+        command.current_dir(path);
+    }
+    Ok(())
 }
 
 /// The tool's own session, and its death with the guard's: nothing of a tool may live without a supervisor.

@@ -41,6 +41,7 @@ mod tree;
 
 pub use control::Control;
 pub(crate) use damage::{Record, lost, read};
+pub use progress::appended;
 pub use shim::shim_main;
 
 /// Runs attempts on this machine.
@@ -134,6 +135,8 @@ impl LocalExecutor {
             command: launch.command.clone(),
             version_command: launch.version_command.clone(),
             env: launch.env.clone(),
+            stdin: launch.stdin.clone(),
+            workdir: launch.workdir.clone(),
             grace_ms: launch.grace_ms,
             limits: launch.limits,
             cpu_priority: launch.cpu_priority,

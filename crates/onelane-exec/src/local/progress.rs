@@ -68,6 +68,28 @@ pub(crate) async fn next_line(path: &Path, seen: u64) -> io::Result<(String, u64
     }
 }
 
+/// What was appended to a file after its first `seen` bytes, or the end of that, and the new count. Waits until there is
+/// some.
+///
+/// # Errors
+/// When the file can't be read or watched.
+pub async fn appended(path: &Path, seen: u64) -> io::Result<(Vec<u8>, u64)> {
+    let notices = Notices::of(path, AddWatchFlags::IN_MODIFY)?;
+    let mut seen = seen;
+    loop {
+        let size = std::fs::metadata(path)?.len();
+        // A log that was cut short goes on from where it ends now.
+        seen = seen.min(size);
+        if size > seen {
+            let from = seen.max(size.saturating_sub(PART));
+            let part = read_from(path, from)?;
+            let end = from + part.len() as u64;
+            return Ok((part, end));
+        }
+        notices.next().await?;
+    }
+}
+
 fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;

@@ -3,9 +3,14 @@
 use std::io::Read;
 
 use noodles_fasta as fasta;
-use onelane_seq::{Alphabet, Check, CheckError, Checked, InputError, Limits, check_bytes};
+use onelane_seq::{
+    Alphabet, Check, CheckError, Checked, Duplicates, InputError, Limits, check_bytes,
+};
 
 const CHECK: Check<'static> = Check {
+    letters: "",
+    duplicates: Duplicates::Refuse,
+    refuse_nucleotides: false,
     alphabet: Alphabet::Nucleotide,
     limits: Limits {
         max_records: Some(9),

@@ -12,11 +12,13 @@ use futures_util::stream;
 use onelane_api::{FileEntry, FileList, Problem};
 use onelane_core::{Job, Timestamp};
 use onelane_engine::{EngineError, Handle};
+use onelane_tools::{ResultFile, ToolDefinition};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::tools::view_word;
 use crate::path::Path;
 use crate::problem::{ApiError, Code};
 use crate::{Server, find, serve_file, view};
@@ -72,18 +74,41 @@ fn walk(root: &FsPath) -> io::Result<Vec<(String, Metadata)>> {
     Ok(found)
 }
 
-fn entry(base: &str, path: String, metadata: &Metadata) -> FileEntry {
+fn entry(
+    base: &str,
+    tool: Option<&ToolDefinition>,
+    (path, metadata): (String, Metadata),
+    sha256: Option<String>,
+) -> FileEntry {
     let since = metadata
         .modified()
         .ok()
         .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     let millis = i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
+    let declared = tool.and_then(|tool| declared(tool, &path));
     FileEntry {
         link: format!("{base}/files/{}", utf8_percent_encode(&path, IN_A_PATH)),
-        path,
         size_bytes: metadata.len(),
         modified_at: Timestamp::from_millis(millis).to_string(),
+        sha256,
+        media_type: declared
+            .and_then(|(_, result)| result.media_type.clone())
+            .unwrap_or_else(|| serve_file::media_type(&path).to_owned()),
+        result: declared.map(|(name, _)| name.to_owned()),
+        title: declared.and_then(|(_, result)| result.title.clone()),
+        view: declared.and_then(|(_, result)| view_word(result)),
+        path,
     }
+}
+
+/// The result that the tool declares at this path, with its name.
+fn declared<'a>(tool: &'a ToolDefinition, path: &str) -> Option<(&'a str, &'a ResultFile)> {
+    let plain = |file: &'a str| file.strip_prefix("./").unwrap_or(file);
+    let found = tool
+        .results
+        .iter()
+        .find(|(_, result)| plain(&result.file) == path);
+    found.map(|(name, result)| (name.as_str(), result))
 }
 
 /// An ended job's result files
@@ -96,14 +121,18 @@ pub(crate) async fn list(
     let (job, Some(root)) = results(&server.handle, &id).await? else {
         return Ok(Json(FileList { files: Vec::new() }));
     };
-    let found = tokio::task::spawn_blocking(move || walk(&root))
+    let walked = root.clone();
+    let found = tokio::task::spawn_blocking(move || walk(&walked))
         .await
         .map_err(ApiError::internal)?;
     let found = found.map_err(|e| ApiError::io("can't list results", &e))?;
+    let tool = server.handle.definition(&job).await?;
+    let hashes = server.hashes.of(job.id, &root, &found).await;
     let base = view::path(job.id);
     let files = found
         .into_iter()
-        .map(|(path, metadata)| entry(&base, path, &metadata))
+        .zip(hashes)
+        .map(|(file, sha256)| entry(&base, tool.as_ref(), file, sha256))
         .collect();
     Ok(Json(FileList { files }))
 }
@@ -130,13 +159,16 @@ pub(crate) async fn get(
     Path((id, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (_, root) = results(&server.handle, &id).await?;
+    let (job, root) = results(&server.handle, &id).await?;
+    let tool = server.handle.definition(&job).await?;
+    let declared = tool.as_ref().and_then(|tool| declared(tool, &path));
+    let media_type = declared.and_then(|(_, result)| result.media_type.as_deref());
     let found = match root {
         Some(root) => within(&root, &path).await,
         None => None,
     };
     let response = match found {
-        Some(file) => serve_file::respond_result(&file, &headers).await?,
+        Some(file) => serve_file::respond_result(&file, media_type, &headers).await?,
         None => None,
     };
     response.ok_or_else(|| {

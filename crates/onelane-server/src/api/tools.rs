@@ -2,21 +2,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use onelane_api::{Problem, ToolLinks, ToolList, ToolView};
+use onelane_api::{Problem, ResultView, ToolLinks, ToolList, ToolReload, ToolView};
 use onelane_engine::Handle;
-use onelane_tools::ToolDefinition;
+use onelane_tools::{ResultFile, ToolDefinition};
 
 use crate::Server;
 use crate::path::Path;
 use crate::problem::{ApiError, Code};
 
 pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, ApiError> {
-    handle.tool(name).map(Arc::clone).ok_or_else(|| {
-        let known: Vec<_> = handle
-            .tools()
-            .iter()
-            .map(|tool| tool.name.as_str())
-            .collect();
+    handle.tool(name).ok_or_else(|| {
+        let tools = handle.tools();
+        let known: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
         let shown: String = name.chars().take(64).collect();
         ApiError::new(
             Code::UnknownTool,
@@ -28,6 +25,22 @@ pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, A
     })
 }
 
+fn result_view(name: &str, result: &ResultFile) -> ResultView {
+    ResultView {
+        name: name.to_owned(),
+        file: result.file.clone(),
+        title: result.title.clone(),
+        view: view_word(result),
+        columns: result.columns.clone(),
+        required: result.required,
+    }
+}
+
+/// How a page shows a result, as the tools file says it.
+pub(crate) fn view_word(result: &ResultFile) -> Option<String> {
+    result.view.map(|view| view.word().to_owned())
+}
+
 fn view(tool: &ToolDefinition) -> ToolView {
     let this = format!("/api/v1/tools/{}", tool.name);
     ToolView {
@@ -35,6 +48,12 @@ fn view(tool: &ToolDefinition) -> ToolView {
         title: tool.title.clone(),
         help: tool.help.clone(),
         params: tool.schema(),
+        results: tool
+            .results
+            .iter()
+            .map(|(name, result)| result_view(name, result))
+            .collect(),
+        example: tool.example.as_ref().map(|example| example.params.clone()),
         links: ToolLinks {
             submit: format!("{this}/jobs"),
             this,
@@ -64,4 +83,12 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<ToolView>, ApiError> {
     Ok(Json(view(&*find(&server.handle, &name)?)))
+}
+
+/// Read the tools file again
+#[utoipa::path(post, path = "/api/v1/tools/reload", operation_id = "reload_tools", tag = "tools",
+    responses((status = 200, body = ToolReload), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn reload(State(server): State<Server>) -> Result<Json<ToolReload>, ApiError> {
+    let reloaded = crate::reload::reload(&server.handle, &server.config.tools).await?;
+    Ok(Json(reloaded))
 }

@@ -52,7 +52,7 @@ pub(crate) async fn submit(
             "there is no default tool: set `default_tool` in `[server]`",
         )
     };
-    let tool = handle.default_tool().cloned().ok_or_else(no_tool)?;
+    let tool = handle.default_tool().ok_or_else(no_tool)?;
     let fields = fields(request).await?;
     let (name, sequence) = (one(&fields, NAME)?, one(&fields, SEQUENCE)?);
     let id = handle.new_id();

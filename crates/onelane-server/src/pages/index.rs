@@ -74,7 +74,7 @@ fn page(server: &Server, jobs: &[Job]) -> String {
         ),
     );
     if let Some(tool) = server.handle.default_tool() {
-        form(&mut html, tool);
+        form(&mut html, &tool);
     }
     table(&mut html, jobs);
     html

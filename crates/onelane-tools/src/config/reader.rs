@@ -32,13 +32,61 @@ impl<'i> Reader<'i> {
         if self.errors.is_empty() {
             return Ok(file);
         }
-        self.errors.sort_by_key(|error| (error.line, error.column));
+        self.errors
+            .sort_by_key(|error| (error.file.clone(), error.line, error.column));
         Err(self.errors)
+    }
+
+    /// Takes over what is wrong with an included file.
+    pub(super) fn take_errors(&mut self, included: Reader<'_>, path: &Path) {
+        let errors = included.errors.into_iter();
+        self.errors.extend(errors.map(|error| ConfigError {
+            file: Some(path.to_owned()),
+            ..error
+        }));
+    }
+
+    /// A pattern of files, relative to this file's folder, whose own name is no pattern.
+    pub(super) fn absolute_pattern(&self, pattern: &str) -> String {
+        let relative = pattern.strip_prefix("./").unwrap_or(pattern);
+        if relative.starts_with('/') {
+            return relative.to_owned();
+        }
+        let folder = glob::Pattern::escape(&self.folder.to_string_lossy());
+        format!("{}/{relative}", folder.trim_end_matches('/'))
+    }
+
+    /// The files that match a pattern, sorted; what can't be looked at is an error at this place.
+    pub(super) fn files_of(&mut self, pattern: &str, at: usize) -> Vec<PathBuf> {
+        let found = match glob::glob(pattern) {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("`{pattern}` is no pattern of files: {}", error.msg);
+                self.error(at, message, None);
+                return Vec::new();
+            }
+        };
+        let mut files = Vec::new();
+        for entry in found {
+            match entry {
+                Ok(path) => files.push(path),
+                Err(error) => {
+                    let message = format!(
+                        "`{}` can't be read: {}",
+                        error.path().display(),
+                        error.error()
+                    );
+                    self.error(at, message, None);
+                }
+            }
+        }
+        files
     }
 
     pub(super) fn error(&mut self, at: usize, message: impl Into<String>, hint: Option<String>) {
         let (line, column) = line_and_column(self.text, at);
         self.errors.push(ConfigError {
+            file: None,
             line,
             column,
             message: message.into(),

@@ -9,11 +9,16 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::MachineSection;
+use super::item::RawItem;
 use super::reader::{Node, Reader};
 use crate::builtin::{SearchMode, builtin_search_in};
 use crate::bytes::Bytes;
-use crate::definition::{ResultFile, ToolDefinition, View};
-use crate::param::{ChoiceParam, Param};
+use crate::command::CommandItem;
+use crate::definition::{
+    EnvValue, Example, ResultFile, SecretFile, Success, ToolDefinition, View, Workdir,
+};
+use crate::param::{KINDS, Param};
+use crate::progress::ProgressPattern;
 use crate::span::Span;
 use crate::suggest;
 use crate::template::{self, PLACES, Piece};
@@ -52,7 +57,7 @@ type Key<'i> = Spanned<DeString<'i>>;
 struct RawTool {
     title: Option<String>,
     help: Option<String>,
-    command: Option<Spanned<Vec<Spanned<String>>>>,
+    command: Option<Spanned<Vec<Spanned<RawItem>>>>,
     version: Option<Spanned<Vec<String>>>,
     needs: Option<Spanned<RawNeeds>>,
     limits: Option<RawLimits>,
@@ -67,6 +72,14 @@ struct RawTool {
     _results: Option<IgnoredAny>,
     #[serde(rename = "exit_codes")]
     _exit_codes: Option<IgnoredAny>,
+    stdin: Option<Spanned<String>>,
+    workdir: Option<Spanned<String>>,
+    #[serde(rename = "env")]
+    _env: Option<IgnoredAny>,
+    success: Option<Spanned<Success>>,
+    progress: Option<Spanned<ProgressPattern>>,
+    #[serde(rename = "example")]
+    _example: Option<IgnoredAny>,
     builtin: Option<Spanned<String>>,
     library: Option<PathBuf>,
     mode: Option<SearchMode>,
@@ -113,6 +126,16 @@ impl RawNeeds {
     }
 }
 
+/// An argument of the file, on its way through the checks.
+#[derive(Clone, Copy)]
+struct Argument<'a> {
+    text: &'a str,
+    at: usize,
+    is_program: bool,
+    /// The list whose member its placeholder stands for.
+    each: Option<&'a str>,
+}
+
 impl<'i> Reader<'i> {
     pub(super) fn tool(
         &mut self,
@@ -132,6 +155,11 @@ impl<'i> Reader<'i> {
             Some(builtin) => self.builtin(builtin, &raw, table)?,
             None => self.command_tool(name, &raw, table, params, results)?,
         };
+        tool.env = self.env(table);
+        tool.workdir = raw.workdir.as_ref().and_then(|dir| self.workdir(dir));
+        tool.success = self.success(raw.success);
+        tool.progress = self.progress(raw.progress);
+        tool.example = self.example(table, &tool);
         name.get_ref().as_ref().clone_into(&mut tool.name);
         tool.title = raw.title.or(tool.title);
         tool.help = raw.help.or(tool.help);
@@ -153,6 +181,9 @@ impl<'i> Reader<'i> {
             let message = format!("`{text}` can't be a tool's name");
             let hint = "small letters, digits, `_` and `-`, the first a letter or a digit";
             self.error(name.span().start, message, Some(hint.to_owned()));
+        } else if text.as_ref() == "reload" {
+            let message = "`reload` has a meaning of its own and can't be a tool";
+            self.error(name.span().start, message, None);
         }
     }
 
@@ -170,7 +201,7 @@ impl<'i> Reader<'i> {
         }
         self.refuse_keys(
             table,
-            &["command", "version", "params", "results"],
+            &["command", "version", "params", "results", "stdin"],
             "a built-in tool brings its own",
         );
         let library = raw.library.as_ref().map(|path| self.resolve(path));
@@ -209,13 +240,17 @@ impl<'i> Reader<'i> {
             self.error(name.span().start, message, None);
             return None;
         };
-        self.check_command(command, table, &params);
-        let command = command.get_ref().iter().map(Spanned::get_ref);
+        let known = known_placeholders(table);
+        self.check_command(command, &known, &params);
+        if let Some(stdin) = &raw.stdin {
+            self.check_stdin(stdin, &known, &params);
+        }
+        let items = command.get_ref().iter().map(|item| item.get_ref().item());
         Some(ToolDefinition {
             name: String::new(),
             title: None,
             help: None,
-            command: self.resolve_command(command, template::escape),
+            command: self.resolve_items(items),
             version: self.version(raw.version.as_ref()),
             needs: Needs::default(),
             limits: Limits::default(),
@@ -225,6 +260,12 @@ impl<'i> Reader<'i> {
             params,
             results,
             exit_codes: BTreeMap::new(),
+            stdin: raw.stdin.as_ref().map(|stdin| stdin.get_ref().clone()),
+            workdir: None,
+            env: BTreeMap::new(),
+            success: None,
+            progress: None,
+            example: None,
         })
     }
 
@@ -302,17 +343,23 @@ impl<'i> Reader<'i> {
             let at = table.get(problem.key).map_or(name.span(), Spanned::span);
             self.error(at.start, problem.message, None);
         }
-        if let Param::Choice(choice) = &mut param {
-            self.resolve_choices(choice);
+        match &mut param {
+            Param::Choice(p) => self.resolve_choices(&mut p.choices, &mut p.choices_from, table),
+            Param::Choices(p) => self.resolve_choices(&mut p.choices, &mut p.choices_from, table),
+            _ => {}
         }
         Some(param)
     }
 
     fn param_of(&mut self, kind: &Node<'i>, node: &Node<'i>) -> Option<Param> {
-        const KINDS: [&str; 6] = ["fasta", "text", "number", "integer", "choice", "flag"];
         let word = kind.get_ref().as_str().unwrap_or_default();
         match word {
             "fasta" => self.read(node).map(Param::Fasta),
+            "fastq" => self.read(node).map(Param::Fastq),
+            "file" => self.read(node).map(Param::File),
+            "files" => self.read(node).map(Param::Files),
+            "choices" => self.read(node).map(Param::Choices),
+            "json" => self.read(node).map(Param::Json),
             "text" => self.read(node).map(Param::Text),
             "number" => self.read(node).map(Param::Number),
             "integer" => self.read(node).map(Param::Integer),
@@ -347,9 +394,7 @@ impl<'i> Reader<'i> {
             let found = node.get_ref().as_table().and_then(|table| table.get(key));
             found.map_or(node.span().start, |value| value.span().start)
         };
-        let mut parts = Path::new(&result.file).components().peekable();
-        let inside = parts.peek().is_some() && parts.all(|p| matches!(p, Component::Normal(_)));
-        if !inside {
+        if !is_inside(&result.file) {
             let message = format!("`{}` is not a path inside the output folder", result.file);
             self.error(place("file"), message, None);
         }
@@ -379,75 +424,290 @@ impl<'i> Reader<'i> {
 
     fn check_command(
         &mut self,
-        command: &Spanned<Vec<Spanned<String>>>,
-        table: &DeTable<'i>,
+        command: &Spanned<Vec<Spanned<RawItem>>>,
+        known: &[String],
         params: &IndexMap<String, Param>,
     ) {
         let items = command.get_ref();
-        if items
-            .first()
-            .is_none_or(|program| program.get_ref().is_empty())
-        {
-            self.error(command.span().start, "`command` names no program", None);
-        }
-        // From the file, not from what could be read of it: a mistake in a parameter isn't told a second time here.
-        let declared = table
-            .get("params")
-            .and_then(|node| node.get_ref().as_table());
-        let declared = declared.into_iter().flat_map(DeTable::keys);
-        let known: Vec<&str> = declared
-            .map(|key| key.get_ref().as_ref())
-            .chain(PLACES)
-            .collect();
-        for (index, item) in items.iter().enumerate() {
-            match template::parse(item.get_ref()) {
-                Ok(pieces) => {
-                    self.check_placeholders(item, &pieces, &known);
-                    self.check_kinds(item, &pieces, params, index == 0);
-                }
-                Err(message) => self.error(item.span().start, message, None),
+        match items.first().map(Spanned::get_ref) {
+            Some(RawItem::Argument(program)) if !program.is_empty() => {}
+            Some(RawItem::When { .. } | RawItem::Each { .. }) => {
+                let message = "the program itself can't depend on a parameter's presence";
+                self.error(items[0].span().start, message, None);
             }
-            if item.get_ref().contains('\0') {
+            _ => self.error(command.span().start, "`command` names no program", None),
+        }
+        for (index, item) in items.iter().enumerate() {
+            match item.get_ref() {
+                RawItem::Argument(text) => {
+                    let argument = Argument {
+                        text,
+                        at: item.span().start,
+                        is_program: index == 0,
+                        each: None,
+                    };
+                    self.check_argument(argument, known, params);
+                }
+                RawItem::When { names, args, .. } => {
+                    self.check_names(names, known, params);
+                    self.check_group(args, None, known, params);
+                }
+                RawItem::Each { each, args } => {
+                    self.check_each(each, params);
+                    self.check_group(args, Some(each.get_ref()), known, params);
+                }
+            }
+        }
+    }
+
+    fn check_group(
+        &mut self,
+        args: &[Spanned<String>],
+        each: Option<&str>,
+        known: &[String],
+        params: &IndexMap<String, Param>,
+    ) {
+        for arg in args {
+            let argument = Argument {
+                text: arg.get_ref(),
+                at: arg.span().start,
+                is_program: false,
+                each,
+            };
+            self.check_argument(argument, known, params);
+        }
+    }
+
+    /// Names of parameters in a condition. From the file, as with placeholders.
+    fn check_names(
+        &mut self,
+        names: &[Spanned<String>],
+        known: &[String],
+        params: &IndexMap<String, Param>,
+    ) {
+        for name in names {
+            let text = name.get_ref().as_str();
+            let is_place = PLACES.contains(&text);
+            if is_place || !known.iter().any(|known| known == text) {
+                let names: Vec<_> = params.keys().map(String::as_str).collect();
+                let hint = suggest::hint(text, &names);
                 self.error(
-                    item.span().start,
-                    "an argument can't hold a NUL character",
-                    None,
+                    name.span().start,
+                    format!("there is no parameter `{text}`"),
+                    hint,
                 );
             }
         }
     }
 
-    fn check_placeholders(&mut self, item: &Spanned<String>, pieces: &[Piece], known: &[&str]) {
+    fn check_each(&mut self, each: &Spanned<String>, params: &IndexMap<String, Param>) {
+        let name = each.get_ref();
+        let lists: Vec<_> = params
+            .iter()
+            .filter(|(_, param)| param.is_list())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if !lists.contains(&name.as_str()) {
+            let message = format!(
+                "`{name}` is no list: `each` goes with a parameter of type `files` or `choices`"
+            );
+            self.error(each.span().start, message, suggest::hint(name, &lists));
+        }
+    }
+
+    fn check_argument(
+        &mut self,
+        argument: Argument<'_>,
+        known: &[String],
+        params: &IndexMap<String, Param>,
+    ) {
+        match template::parse(argument.text) {
+            Ok(pieces) => {
+                self.check_placeholders(argument.at, &pieces, known);
+                self.check_kinds(argument, &pieces, params);
+            }
+            Err(message) => self.error(argument.at, message, None),
+        }
+        if argument.text.contains('\0') {
+            self.error(argument.at, "an argument can't hold a NUL character", None);
+        }
+    }
+
+    fn check_placeholders(&mut self, at: usize, pieces: &[Piece], known: &[String]) {
         for name in template::names(pieces) {
-            if !known.contains(&name) {
+            if !known.iter().any(|known| known == name) {
                 let message = format!("placeholder `{{{name}}}` is not known");
-                self.error(item.span().start, message, suggest::hint(name, known));
+                let known: Vec<_> = known.iter().map(String::as_str).collect();
+                self.error(at, message, suggest::hint(name, &known));
             }
         }
     }
 
     fn check_kinds(
         &mut self,
-        item: &Spanned<String>,
+        argument: Argument<'_>,
         pieces: &[Piece],
         params: &IndexMap<String, Param>,
-        is_program: bool,
     ) {
         for name in template::names(pieces) {
             let param = params.get(name);
             // Whoever submits a job picks among programs that the file names, never a program.
-            if is_program && param.is_some_and(|param| !matches!(param, Param::Choice(_))) {
+            if argument.is_program && param.is_some_and(|param| !matches!(param, Param::Choice(_)))
+            {
                 let message = format!("`{{{name}}}` can't pick the program: only a choice can");
-                self.error(item.span().start, message, None);
+                self.error(argument.at, message, None);
             }
             let has_argument = matches!(param, Some(Param::Flag(flag)) if flag.argument.is_some());
             if has_argument && template::alone(pieces).is_none() {
                 let message = format!(
                     "flag `{name}` has an `argument`, so `{{{name}}}` must be an argument alone"
                 );
-                self.error(item.span().start, message, None);
+                self.error(argument.at, message, None);
+            }
+            if matches!(param, Some(Param::Files(_))) && argument.each != Some(name) {
+                let message = format!("`{{{name}}}` holds several files");
+                let hint = format!("write `{{ each = \"{name}\", args = [\"{{{name}}}\"] }}`");
+                self.error(argument.at, message, Some(hint));
             }
         }
+    }
+
+    fn check_stdin(
+        &mut self,
+        stdin: &Spanned<String>,
+        known: &[String],
+        params: &IndexMap<String, Param>,
+    ) {
+        let argument = Argument {
+            text: stdin.get_ref(),
+            at: stdin.span().start,
+            is_program: false,
+            each: None,
+        };
+        self.check_argument(argument, known, params);
+    }
+
+    fn env(&mut self, table: &DeTable<'i>) -> BTreeMap<String, EnvValue> {
+        let read = |reader: &mut Self, name: &Key<'i>, node: &Node<'i>| {
+            let text = name.get_ref().as_ref();
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if text.is_empty()
+                || text.starts_with(|c: char| c.is_ascii_digit())
+                || !text.chars().all(is_name)
+            {
+                let message = format!("`{text}` can't be the name of an environment variable");
+                reader.error(name.span().start, message, None);
+            } else if text.starts_with("ONELANE_") {
+                let message = format!("`{text}` is the server's own to set");
+                reader.error(name.span().start, message, None);
+            }
+            reader.env_value(node)
+        };
+        let entries = self.entries(table, "env", read);
+        entries.into_iter().collect()
+    }
+
+    fn env_value(&mut self, node: &Node<'i>) -> Option<EnvValue> {
+        if let Some(text) = node.get_ref().as_str() {
+            if text.contains('\0') {
+                self.error(
+                    node.span().start,
+                    "a value can't hold a NUL character",
+                    None,
+                );
+            }
+            return Some(EnvValue::Literal(text.to_owned()));
+        }
+        if node.get_ref().as_table().is_none() {
+            let message = format!(
+                "a text, or a table such as `{{ file = \"/etc/onelane/token\" }}`, is expected here, not {}",
+                node.get_ref().type_str()
+            );
+            self.error(node.span().start, message, None);
+            return None;
+        }
+        let secret: SecretFile = self.read(node)?;
+        let file = self.resolve(&secret.file);
+        Some(EnvValue::File(SecretFile { file }))
+    }
+
+    fn workdir(&mut self, workdir: &Spanned<String>) -> Option<Workdir> {
+        match workdir.get_ref().as_str() {
+            "work" => Some(Workdir::Work),
+            "output" => Some(Workdir::Output),
+            path if path.starts_with('/') || is_dotted(path) => {
+                Some(Workdir::Folder(self.resolve(Path::new(path))))
+            }
+            other => {
+                let message = format!("`{other}` is no folder to run in");
+                let hint = "`work`, `output`, or a fixed folder such as `/opt/tool` or `./tool`";
+                self.error(workdir.span().start, message, Some(hint.to_owned()));
+                None
+            }
+        }
+    }
+
+    fn success(&mut self, success: Option<Spanned<Success>>) -> Option<Success> {
+        let success = success?;
+        let at = success.span().start;
+        let success = success.into_inner();
+        if success.exit_codes.is_empty()
+            || success
+                .exit_codes
+                .iter()
+                .any(|code| !(0..=255).contains(code))
+        {
+            self.error(
+                at,
+                "`exit_codes` holds one number or more, from 0 to 255",
+                None,
+            );
+        }
+        if let Some(file) = success.file.as_deref().filter(|file| !is_inside(file)) {
+            let message = format!("`{file}` is not a path inside the output folder");
+            self.error(at, message, None);
+        }
+        Some(success)
+    }
+
+    fn progress(&mut self, progress: Option<Spanned<ProgressPattern>>) -> Option<ProgressPattern> {
+        let progress = progress?;
+        if let Err(why) = progress.get_ref().reader() {
+            let message = format!("the pattern is not right: {why}");
+            self.error(progress.span().start, message, None);
+        }
+        Some(progress.into_inner())
+    }
+
+    fn example(&mut self, table: &DeTable<'i>, tool: &ToolDefinition) -> Option<Example> {
+        let node = table.get("example")?;
+        let example: Example = self.read(node)?;
+        let pairs = [
+            (
+                "params",
+                "parameter",
+                example.params.keys().collect::<Vec<_>>(),
+                tool.params.keys().collect::<Vec<_>>(),
+            ),
+            (
+                "expect",
+                "result",
+                example.expect.keys().collect(),
+                tool.results.keys().collect(),
+            ),
+        ];
+        for (part, word, named, known) in pairs {
+            let known: Vec<_> = known.into_iter().map(String::as_str).collect();
+            for name in named
+                .into_iter()
+                .filter(|name| !known.contains(&name.as_str()))
+            {
+                let at = place_of(node, part, name);
+                let message = format!("there is no {word} `{name}`");
+                self.error(at, message, suggest::hint(name, &known));
+            }
+        }
+        Some(example)
     }
 
     /// Jobs run in folders of their own: what is relative to the file must be told apart before.
@@ -459,8 +719,7 @@ impl<'i> Reader<'i> {
         quote: fn(&str) -> String,
     ) -> Vec<String> {
         let resolve = |(index, item): (usize, &String)| {
-            let is_program = index == 0 && item.contains('/') && !item.starts_with(['/', '{']);
-            if is_program || is_dotted(item) {
+            if (index == 0 && is_relative_program(item)) || is_dotted(item) {
                 self.beside_file(item, quote)
             } else {
                 item.clone()
@@ -469,12 +728,66 @@ impl<'i> Reader<'i> {
         items.enumerate().map(resolve).collect()
     }
 
-    fn resolve_choices(&self, choice: &mut ChoiceParam) {
-        for value in choice.choices.values_mut() {
+    fn resolve_items(&self, items: impl Iterator<Item = CommandItem>) -> Vec<CommandItem> {
+        let dotted = |text: String| {
+            if is_dotted(&text) {
+                self.beside_file(&text, template::escape)
+            } else {
+                text
+            }
+        };
+        let resolve = |(index, item): (usize, CommandItem)| match item {
+            CommandItem::Argument(text) if index == 0 && is_relative_program(&text) => {
+                CommandItem::Argument(self.beside_file(&text, template::escape))
+            }
+            CommandItem::Argument(text) => CommandItem::Argument(dotted(text)),
+            CommandItem::When(mut group) => {
+                group.args = group.args.into_iter().map(dotted).collect();
+                CommandItem::When(group)
+            }
+            CommandItem::Each(mut group) => {
+                group.args = group.args.into_iter().map(dotted).collect();
+                CommandItem::Each(group)
+            }
+        };
+        items.enumerate().map(resolve).collect()
+    }
+
+    fn resolve_choices(
+        &mut self,
+        choices: &mut IndexMap<String, String>,
+        from: &mut Option<String>,
+        table: &DeTable<'i>,
+    ) {
+        for value in choices.values_mut() {
             if is_dotted(value) {
                 *value = self.beside_file(value, str::to_owned);
             }
         }
+        let Some(pattern) = from else { return };
+        let at = table
+            .get("choices_from")
+            .map_or(0, |node| node.span().start);
+        let pattern = self.absolute_pattern(pattern);
+        for path in self.files_of(&pattern, at) {
+            let stem = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .map(str::to_owned);
+            let value = path.with_extension("").to_str().map(str::to_owned);
+            if let (Some(key), Some(value)) = (stem, value) {
+                choices.entry(key).or_insert(value);
+            }
+        }
+        if choices.is_empty() {
+            let message = format!("no file is there that matches `{pattern}`");
+            self.error(
+                at,
+                message,
+                Some("put the databases there, or name another folder".to_owned()),
+            );
+        }
+        *from = Some(pattern);
     }
 
     fn beside_file(&self, item: &str, quote: fn(&str) -> String) -> String {
@@ -487,6 +800,39 @@ impl<'i> Reader<'i> {
 
 fn is_small_or_digit(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit()
+}
+
+fn is_relative_program(item: &str) -> bool {
+    item.contains('/') && !item.starts_with(['/', '{'])
+}
+
+/// True for a relative path that doesn't leave its folder.
+fn is_inside(file: &str) -> bool {
+    let mut parts = Path::new(file).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Where a key of a sub-table stands in the file; the table itself if it isn't found.
+fn place_of(node: &Node<'_>, part: &str, name: &str) -> usize {
+    let table = node.get_ref().as_table().and_then(|table| table.get(part));
+    let keys = table
+        .and_then(|node| node.get_ref().as_table())
+        .into_iter()
+        .flat_map(DeTable::keys);
+    let key = keys.into_iter().find(|key| key.get_ref().as_ref() == name);
+    key.map_or(node.span().start, |key| key.span().start)
+}
+
+/// From the file, not from what could be read of it: a mistake in a parameter isn't told a second time here.
+fn known_placeholders(table: &DeTable<'_>) -> Vec<String> {
+    let declared = table
+        .get("params")
+        .and_then(|node| node.get_ref().as_table());
+    let declared = declared.into_iter().flat_map(DeTable::keys);
+    declared
+        .map(|key| key.get_ref().to_string())
+        .chain(PLACES.map(str::to_owned))
+        .collect()
 }
 
 fn is_dotted(item: &str) -> bool {

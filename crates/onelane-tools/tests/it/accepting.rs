@@ -246,7 +246,7 @@ fn the_digest_follows_meaning_not_spelling() {
     assert_ne!(digest(&[("evalue", text("0.01"))]), plain);
     assert_ne!(digest(&[("second", text(">a\nMKV\n"))]), plain);
     let mut other = sample();
-    other.command.push("--new".to_owned());
+    other.command.push("--new".into());
     let given = vec![("query".to_owned(), text(">a\nMKV\n"))];
     assert_ne!(other.accept(given, "mine").unwrap().digest, plain);
 }

@@ -25,6 +25,102 @@ fn check(cases: &[Case]) {
 }
 
 const OUTSIDE_OF_PARAMETERS: &[Case] = &[
+    (
+        "[tools.a]\ncommand = [\"a\", { when = \"dbb\", args = [] }]\nparams.db.type = \"text\"",
+        (2, 26),
+        "no parameter `dbb`",
+        "`db`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\", { wen = \"db\", args = [] }]",
+        (2, 19),
+        "unknown key `wen`",
+        "`when`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\", { each = \"db\", args = [] }]\nparams.db.type = \"text\"",
+        (2, 26),
+        "`db` is no list",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [{ when = \"db\", args = [\"x\"] }]\nparams.db.type = \"text\"",
+        (2, 12),
+        "the program itself",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\", \"{fs}\"]\nparams.fs.type = \"files\"",
+        (2, 17),
+        "holds several files",
+        "each",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nstdin = \"{qury}\"\nparams.query.type = \"fasta\"",
+        (3, 9),
+        "`{qury}` is not known",
+        "`query`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nenv.ONELANE_X = \"1\"",
+        (3, 5),
+        "the server's own",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nenv.X = 1",
+        (3, 9),
+        "not integer",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nenv.X = { fil = \"x\" }",
+        (3, 11),
+        "unknown key `fil`",
+        "`file`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nworkdir = \"tmp\"",
+        (3, 11),
+        "no folder to run in",
+        "`output`",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nsuccess = { exit_codes = [] }",
+        (3, 11),
+        "one number or more",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nprogress = { pattern = \"%\" }",
+        (3, 12),
+        "one group or two",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nexample.params = { x = 1 }",
+        (3, 20),
+        "no parameter `x`",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nexample.params = {}\nexample.expect.hits.contains = \"x\"",
+        (4, 16),
+        "no result `hits`",
+        "",
+    ),
+    (
+        "include = \"nothing/*.toml\"",
+        (1, 11),
+        "no file is there",
+        "",
+    ),
+    (
+        "[tools.reload]\ncommand = [\"a\"]",
+        (1, 8),
+        "a meaning of its own",
+        "",
+    ),
     ("[server\n", (1, 8), "", ""),
     ("[sever]\n", (1, 2), "unknown key `sever`", "`server`"),
     (
@@ -289,7 +385,13 @@ const IN_PARAMETERS: &[ParamCase] = &[
         "at least one choice",
         "",
     ),
-    ("p", "type = \"choice\"", (3, 1), "`choices` is missing", ""),
+    (
+        "p",
+        "type = \"choice\"",
+        (3, 17),
+        "in `choices` or by `choices_from`",
+        "",
+    ),
     (
         "p",
         "type = \"choice\"\nchoices = [\"a\", \"a\"]",

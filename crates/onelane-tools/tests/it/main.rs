@@ -9,6 +9,9 @@ mod accepting;
 mod command_lines;
 mod config_errors;
 mod config_files;
+mod config_schema;
+mod groups;
+mod kinds;
 
 use std::path::Path;
 

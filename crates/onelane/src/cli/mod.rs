@@ -62,7 +62,9 @@ enum Command {
     Download(commands::download::Options),
     /// Show the queue, pause or resume it
     Queue(commands::queue::Options),
-    /// List the tools, or show one with its parameters
+    /// Check tools files, and print their schema
+    Config(commands::config::Options),
+    /// List the tools, or show one with its parameters; check them, read the tools file again
     Tools(commands::tools::Options),
     /// Check the store and the jobs' folders against each other
     Check(commands::FolderOptions),
@@ -127,6 +129,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cancel(options) => commands::cancel::run(&context, &options).await,
         Command::Download(options) => commands::download::run(&context, &options).await,
         Command::Queue(options) => commands::queue::run(&context, &options).await,
+        Command::Config(options) => commands::config::run(&context, &options),
         Command::Tools(options) => commands::tools::run(&context, &options).await,
         Command::Check(options) => commands::check::run(&context, &options),
         Command::Backup(options) => commands::backup::run(&context, &options),

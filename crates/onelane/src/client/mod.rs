@@ -20,8 +20,8 @@ pub(crate) use patience::Patience;
 #[cfg(test)]
 pub(crate) use wire::tests;
 pub(crate) use wire::{
-    FileEntry, FileList, JobList, JobView, JobWords, Problem, QueueView, Seen, ToolList, ToolView,
-    UsageView, WireState,
+    FileEntry, FileList, JobList, JobView, JobWords, Problem, QueueView, Seen, ToolList,
+    ToolReload, ToolView, UsageView, WireState,
 };
 
 /// Answers that are small and not waited for come within this, or the server is as good as lost.
@@ -170,6 +170,15 @@ impl Client {
     pub(crate) async fn tool(&self, name: &str) -> Result<Seen<ToolView>> {
         self.read(
             self.request(Method::GET, &["api", "v1", "tools", name])
+                .timeout(PROMPT),
+        )
+        .await
+    }
+
+    /// Has the server read its tools file again.
+    pub(crate) async fn reload_tools(&self) -> Result<Seen<ToolReload>> {
+        self.read(
+            self.request(Method::POST, &["api", "v1", "tools", "reload"])
                 .timeout(PROMPT),
         )
         .await

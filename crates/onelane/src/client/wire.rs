@@ -5,8 +5,8 @@ use std::ops::Deref;
 use serde_json::Value;
 
 pub(crate) use onelane_api::{
-    FileEntry, FileList, JobList, JobView, ParamProblem, Problem, QueueView, ToolList, ToolView,
-    UsageView, WireState,
+    FileEntry, FileList, JobList, JobView, ParamProblem, Problem, QueueView, ToolList, ToolReload,
+    ToolView, UsageView, WireState,
 };
 
 /// An answer, understood and as it came: `--json` shows what the server said, not what we made of it.

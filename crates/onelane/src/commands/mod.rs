@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod cancel;
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod download;
@@ -14,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod submit;
 pub(crate) mod tools;
+pub(crate) mod tools_check;
 pub(crate) mod wait;
 
 use std::path::PathBuf;

@@ -1,22 +1,55 @@
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, tools_check};
 use crate::client::ToolView;
 use crate::exit::Exit;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
     /// One tool, with its parameters
     name: Option<String>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Check on this machine that programs, databases and examples work
+    Check(tools_check::Options),
+    /// Have the server read its tools file again; queued jobs keep what they were accepted with
+    Reload,
 }
 
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
-    match &options.name {
-        Some(name) => one(context, name).await?,
-        None => all(context).await?,
+    match (&options.action, &options.name) {
+        (Some(Action::Check(options)), _) => return tools_check::run(context, options),
+        (Some(Action::Reload), _) => reload(context).await?,
+        (None, Some(name)) => one(context, name).await?,
+        (None, None) => all(context).await?,
     }
     Ok(Exit::Done)
+}
+
+async fn reload(context: &Context) -> anyhow::Result<()> {
+    let answer = context.client.reload_tools().await?;
+    if context.output.json {
+        return Ok(context.output.document(&answer.raw)?);
+    }
+    let parts = [
+        ("added", &answer.added),
+        ("changed", &answer.changed),
+        ("removed", &answer.removed),
+    ];
+    for (word, names) in parts.into_iter().filter(|(_, names)| !names.is_empty()) {
+        context
+            .output
+            .line(&format!("{word}: {}", names.join(", ")))?;
+    }
+    Ok(context
+        .output
+        .line(&format!("{} tools in force", answer.tools.len()))?)
 }
 
 async fn all(context: &Context) -> anyhow::Result<()> {

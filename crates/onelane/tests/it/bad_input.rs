@@ -169,7 +169,7 @@ const SEQUENCES: &[Bad] = &[
         1,
         1,
     ),
-    ("gzip", b"\x1f\x8b\x08\0\0\0\0\0", 0, 1, 1),
+    ("damaged gzip", b"\x1f\x8b\x08\0\0\0\0\0", 0, 0, 0),
     ("UTF-16", b"\xff\xfe>\0a\0", 0, 1, 1),
     ("too many records", b">a\nMK\n>b\nMK\n>c\nMK\n", 3, 5, 1),
     (

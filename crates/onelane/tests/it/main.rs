@@ -17,6 +17,7 @@ mod durability;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod hostile;
+mod hostile_parameters;
 mod http;
 mod levels;
 mod limits;
@@ -25,9 +26,11 @@ mod old_data;
 mod one_by_one;
 mod openapi;
 mod power_cut;
+mod shipped_tools;
 mod starting_point;
 mod stopping;
 mod story;
+mod tools_file;
 mod trace;
 
 use onelane_testkit::TestServer;

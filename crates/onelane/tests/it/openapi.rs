@@ -28,6 +28,7 @@ const CALLS: &[(&str, &str)] = &[
     ("post", "/api/v1/queue/resume"),
     ("get", "/api/v1/tools"),
     ("get", "/api/v1/tools/{tool}"),
+    ("post", "/api/v1/tools/reload"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("post", "/"),

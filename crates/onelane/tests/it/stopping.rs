@@ -87,6 +87,11 @@ async fn a_long_job_outlives_a_kill_an_upgrade_to_another_build_and_ten_restarts
     let id = server.submit("count", &json!({})).await;
     server.until(&id, "running").await;
     let shim = server.read_json(&id, "attempts/1/shim.json");
+    // Once it counts: before that, its interpreter may be a script that is about to become another program.
+    let log = server.job_folder(&id).join("attempts/1/stdout.log");
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let tool = processes_with(&format!("ONELANE_JOB_ID={id}"));
     server.kill();
     server.upgrade(&other_build(&server));

@@ -1,0 +1,363 @@
+//! Does what the tools file says work on this machine? Asked of the machine itself, without a server.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use clap::Args;
+use onelane_core::Capacity;
+use onelane_tools::{
+    AcceptedContent, CommandItem, Example, Expect, Given, Param, Places, Stdin, ToolDefinition,
+    ToolsFile, Workdir, builtin_search, load_tools_file,
+};
+use serde_json::json;
+
+use super::Context;
+use super::config::lines;
+use crate::exit::Exit;
+use crate::serve::{config_path, machine, own_path};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// One tool [default: all of them]
+    name: Option<String>,
+    /// Tools file [default: ./onelane.toml if there is one]
+    #[arg(long, env = "ONELANE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What a check came to: words for the person, good or bad.
+type Outcome = Result<String, String>;
+
+struct Finding {
+    tool: String,
+    check: &'static str,
+    outcome: Outcome,
+}
+
+pub(crate) fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> {
+    let file = read(options.config.as_deref())?;
+    let machine = machine(&file)?;
+    let wanted =
+        |tool: &&ToolDefinition| options.name.as_ref().is_none_or(|name| *name == tool.name);
+    let tools: Vec<_> = file.tools.iter().filter(wanted).collect();
+    if let (Some(name), true) = (&options.name, tools.is_empty()) {
+        anyhow::bail!("the tools file has no tool `{name}`");
+    }
+    let findings: Vec<_> = tools.iter().flat_map(|tool| check(tool, machine)).collect();
+    report(context, &findings)?;
+    let is_good = findings.iter().all(|finding| finding.outcome.is_ok());
+    Ok(if is_good {
+        Exit::Done
+    } else {
+        Exit::CheckFailed
+    })
+}
+
+fn read(config: Option<&Path>) -> anyhow::Result<ToolsFile> {
+    let Some(path) = config_path(config)? else {
+        let tools = vec![builtin_search(&own_path()?, None)];
+        return Ok(ToolsFile {
+            tools,
+            ..ToolsFile::default()
+        });
+    };
+    load_tools_file(&path, &own_path()?)
+        .map_err(|errors| anyhow::anyhow!("the tools file has errors\n{}", lines(&path, &errors)))
+}
+
+fn report(context: &Context, findings: &[Finding]) -> std::io::Result<()> {
+    let word = |finding: &Finding| {
+        if finding.outcome.is_ok() {
+            "ok"
+        } else {
+            "FAILED"
+        }
+    };
+    let message = |finding: &Finding| match &finding.outcome {
+        Ok(text) | Err(text) => text.clone(),
+    };
+    if context.output.json {
+        let view = |finding: &Finding| {
+            json!({"tool": finding.tool, "check": finding.check, "ok": finding.outcome.is_ok(),
+                   "message": message(finding)})
+        };
+        let checks: Vec<_> = findings.iter().map(view).collect();
+        return context.output.document(&json!({ "checks": checks }));
+    }
+    let row = |finding: &Finding| {
+        vec![
+            word(finding).to_owned(),
+            finding.tool.clone(),
+            finding.check.to_owned(),
+            message(finding),
+        ]
+    };
+    context
+        .output
+        .table(&findings.iter().map(row).collect::<Vec<_>>())
+}
+
+fn check(tool: &ToolDefinition, machine: Capacity) -> Vec<Finding> {
+    let mut outcomes = vec![("program", program(tool))];
+    if let Some(version) = &tool.version {
+        outcomes.push(("version", version_of(version)));
+    }
+    for (name, param) in &tool.params {
+        let choices = match param {
+            Param::Choice(param) => &param.choices,
+            Param::Choices(param) => &param.choices,
+            _ => continue,
+        };
+        if choices.values().any(|value| value.starts_with('/')) {
+            outcomes.push(("databases", databases(name, choices.values())));
+        }
+    }
+    if !tool.env.is_empty() {
+        let environment = tool.environment();
+        outcomes.push(("environment", environment.map(|_| "readable".to_owned())));
+    }
+    if let Some(example) = &tool.example {
+        outcomes.push(("example", run_example(tool, example, machine)));
+    }
+    let finding = |(check, outcome)| Finding {
+        tool: tool.name.clone(),
+        check,
+        outcome,
+    };
+    outcomes.into_iter().map(finding).collect()
+}
+
+fn program(tool: &ToolDefinition) -> Outcome {
+    let Some(CommandItem::Argument(program)) = tool.command.first() else {
+        return Err("the command names no program".to_owned());
+    };
+    if program.contains('{') && !program.contains("{{") {
+        return Ok(format!("`{program}` depends on a parameter"));
+    }
+    let program = program.replace("{{", "{").replace("}}", "}");
+    let is_program = |path: &Path| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    let found = if program.contains('/') {
+        Some(PathBuf::from(&program)).filter(|path| is_program(path))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(&program))
+            .find(|path| is_program(path))
+    };
+    match found {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err(format!(
+            "there is no program `{program}`; install it, or name it with its path"
+        )),
+    }
+}
+
+fn version_of(line: &[String]) -> Outcome {
+    let (program, arguments) = line.split_first().ok_or("names no program")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    let output = output.map_err(|error| format!("`{program}` can't be started: {error}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let first = said.lines().map(str::trim).find(|line| !line.is_empty());
+    first
+        .map(str::to_owned)
+        .ok_or_else(|| format!("`{}` says nothing", line.join(" ")))
+}
+
+/// A database is a file of this name, or several that begin with it: all must be readable.
+fn databases<'a>(param: &str, values: impl Iterator<Item = &'a String>) -> Outcome {
+    let mut count = 0;
+    for value in values.filter(|value| value.starts_with('/')) {
+        let path = Path::new(value);
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            continue;
+        };
+        let entries = fs::read_dir(folder)
+            .map_err(|error| format!("`{param}`: `{}` can't be read: {error}", folder.display()))?;
+        let begins = |file: &PathBuf| {
+            let file = file.file_name().unwrap_or_default().as_encoded_bytes();
+            let rest = file.strip_prefix(name.as_encoded_bytes());
+            rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'.'))
+        };
+        let files: Vec<_> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(begins)
+            .collect();
+        if files.is_empty() {
+            return Err(format!("`{param}`: nothing is there at `{value}`"));
+        }
+        for file in files {
+            rustix::fs::access(&file, rustix::fs::Access::READ_OK).map_err(|error| {
+                format!("`{param}`: `{}` can't be read: {error}", file.display())
+            })?;
+        }
+        count += 1;
+    }
+    Ok(format!("`{param}`: {count} readable"))
+}
+
+/// A folder laid out as an attempt's.
+struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn stderr_end(&self) -> String {
+        let text = fs::read(self.path("stderr.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn run_example(tool: &ToolDefinition, example: &Example, machine: Capacity) -> Outcome {
+    let run = Run {
+        folder: tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?,
+    };
+    let failed = |error: std::io::Error| format!("the temporary folder can't be used: {error}");
+    for name in ["input", "output", "work"] {
+        fs::create_dir(run.path(name)).map_err(failed)?;
+    }
+    let given = example
+        .params
+        .iter()
+        .map(|(name, value)| (name.clone(), Given::Json(value.clone())));
+    let accepted = tool.accept(given.collect(), "example").map_err(|errors| {
+        let tell = |error: &onelane_tools::ParamError| {
+            format!(
+                "`{}` {}",
+                error.param.as_deref().unwrap_or_default(),
+                error.message
+            )
+        };
+        let told: Vec<_> = errors.iter().map(tell).collect();
+        format!("its parameters are refused: {}", told.join("; "))
+    })?;
+    for file in &accepted.files {
+        if let AcceptedContent::Inline(text) = &file.content {
+            fs::write(run.path("input").join(&file.file), text).map_err(failed)?;
+        }
+    }
+    let status = execute(tool, &accepted.params, machine, &run)?;
+    judge(tool, example, status, &run)
+}
+
+fn execute(
+    tool: &ToolDefinition,
+    params: &serde_json::Map<String, serde_json::Value>,
+    machine: Capacity,
+    run: &Run,
+) -> Result<ExitStatus, String> {
+    let takes = tool.needs.of(machine);
+    let (input, output, work) = (run.path("input"), run.path("output"), run.path("work"));
+    let places = Places {
+        input: &input,
+        output: &output,
+        work: &work,
+        cpus: takes.cpus,
+        memory_bytes: takes.memory_bytes,
+        job_id: "example".to_owned(),
+        name: "example".to_owned(),
+    };
+    let line = tool.command_line(params, &places)?;
+    let (program, arguments) = line.split_first().ok_or("the command names no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(tool.environment()?);
+    command
+        .env("ONELANE_OUTPUT", &output)
+        .env("ONELANE_PROGRESS", run.path("progress"));
+    command.env("ONELANE_CPUS", takes.cpus.to_string());
+    command.env("ONELANE_MEMORY_BYTES", takes.memory_bytes.to_string());
+    command.current_dir(match &tool.workdir {
+        None | Some(Workdir::Work) => work.clone(),
+        Some(Workdir::Output) => output.clone(),
+        Some(Workdir::Folder(folder)) => folder.clone(),
+    });
+    let opened = |result: std::io::Result<File>| {
+        result.map_err(|error| format!("a file can't be opened: {error}"))
+    };
+    command.stdout(opened(File::create(run.path("stdout.log")))?);
+    command.stderr(opened(File::create(run.path("stderr.log")))?);
+    command.stdin(match tool.stdin_for(params, &places)? {
+        None => Stdio::null(),
+        Some(Stdin::File(path)) => opened(File::open(path))?.into(),
+        Some(Stdin::Text(text)) => {
+            let path = run.path("input").join("_stdin");
+            fs::write(&path, text).map_err(|error| format!("a file can't be written: {error}"))?;
+            opened(File::open(path))?.into()
+        }
+    });
+    command
+        .status()
+        .map_err(|error| format!("`{program}` can't be started: {error}"))
+}
+
+fn judge(tool: &ToolDefinition, example: &Example, status: ExitStatus, run: &Run) -> Outcome {
+    let code = status.code();
+    if !code.is_some_and(|code| tool.is_success(code)) {
+        let meaning = code
+            .and_then(|code| tool.exit_sentence(code))
+            .unwrap_or_default();
+        return Err(format!(
+            "the tool ended with {status} {meaning}\n{}",
+            run.stderr_end()
+        ));
+    }
+    let output = run.path("output");
+    if let Some(missing) = tool
+        .required_files()
+        .find(|file| !output.join(file).is_file())
+    {
+        return Err(format!(
+            "the tool left no `{missing}`\n{}",
+            run.stderr_end()
+        ));
+    }
+    for (name, expect) in &example.expect {
+        let Some(result) = tool.results.get(name) else {
+            return Err(format!("there is no result `{name}`"));
+        };
+        met(expect, &output.join(&result.file)).map_err(|why| format!("result `{name}` {why}"))?;
+    }
+    Ok(format!(
+        "gives the declared result ({} checked)",
+        example.expect.len()
+    ))
+}
+
+fn met(expect: &Expect, path: &Path) -> Result<(), String> {
+    let bytes = fs::read(path).map_err(|error| format!("can't be read: {error}"))?;
+    let fewest = expect.min_bytes.unwrap_or(1);
+    if (bytes.len() as u64) < fewest {
+        return Err(format!(
+            "has {} bytes, but at least {fewest} are expected",
+            bytes.len()
+        ));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    if let Some(missing) = expect
+        .contains
+        .iter()
+        .find(|part| !text.contains(part.as_str()))
+    {
+        return Err(format!("doesn't contain `{missing}`"));
+    }
+    if let Some(wanted) = &expect.sha256 {
+        let hash = onelane_tools::sha256_hex(&bytes);
+        if hash != wanted.to_ascii_lowercase() {
+            return Err(format!("has the SHA-256 {hash}, not {wanted}"));
+        }
+    }
+    Ok(())
+}
