@@ -166,7 +166,7 @@ fn perform(behaviour: &str, stage: &Stage) {
         "double-fork" => daemon(stage, linger_quietly),
         "ignores-term" => ignores_term(stage),
         "blocks-signals" => blocks_signals(stage),
-        "fork-chain" => chains(stage, 1),
+        "fork-chain" => chains(stage, 1, 4),
         "wide-fork" => wide_fork(stage),
         "closes-pipes" => closes_pipes(stage),
         "floods" => child(stage, flood),
@@ -184,7 +184,7 @@ fn perform(behaviour: &str, stage: &Stage) {
         "vforked" => child(stage, vforked),
         "busy-threads" => child(stage, busy_threads),
         "ptrace-me" => ptrace_me(stage),
-        "reparent-storm" => chains(stage, 6),
+        "reparent-storm" => chains(stage, 6, 12),
         "nested-subreaper" => nested_subreaper(stage),
         "nested-namespace" => nested_namespace(stage),
         "deep-tree" => deep_tree(stage, 20),
@@ -200,10 +200,16 @@ fn leave(code: i32) -> ! {
 
 fn linger() -> ! {
     let until = Instant::now() + LIFE;
-    while Instant::now() < until {
+    while is_wanted(until) {
         std::thread::sleep(Duration::from_secs(1));
     }
     leave(0)
+}
+
+/// Until its time is over, or whoever looks on has removed this program's file: also a chain, which nobody could catch,
+/// ends then.
+fn is_wanted(until: Instant) -> bool {
+    Instant::now() < until && own_path().exists()
 }
 
 const fn linger_quietly() {}
@@ -262,14 +268,14 @@ fn blocks_signals(stage: &Stage) {
 }
 
 /// Each link forks the next and ends: no process list is ever right.
-fn chains(stage: &Stage, count: usize) {
+fn chains(stage: &Stage, count: usize, milliseconds: u64) {
     for _ in 0..count {
         forked(|| {
             setsid().unwrap();
             stage.tell();
             let until = Instant::now() + LIFE;
-            while Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(4));
+            while is_wanted(until) {
+                std::thread::sleep(Duration::from_millis(milliseconds));
                 // SAFETY: no thread has been made.
                 if unsafe { fork() }.is_ok_and(|side| matches!(side, ForkResult::Parent { .. })) {
                     leave(0)

@@ -477,8 +477,10 @@ fn lives(record: &Value) -> bool {
 pub fn processes_of(program: &Path) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let removed = PathBuf::from(format!("{} (deleted)", program.display()));
     pids.filter(|pid| {
-        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe == program || exe == removed)
     })
     .collect()
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use onelane_core::{JobId, StopReason};
@@ -43,6 +43,10 @@ pub use control::Control;
 pub(crate) use damage::{Record, lost, read};
 pub use progress::appended;
 pub use shim::shim_main;
+
+/// A wish to stop may come twice at once, from the cancellation and from the start that it met; both would write the
+/// same temporary file.
+static STOPPING: Mutex<()> = Mutex::new(());
 
 /// Runs attempts on this machine.
 #[derive(Clone, Debug)]
@@ -440,6 +444,7 @@ impl LocalExecutor {
         if folder.join("exit.json").exists() {
             return Ok(());
         }
+        let one_at_a_time = STOPPING.lock();
         // A damaged one says nothing to the shim.
         if read_json::<StopRecord>(&folder.join("stop.json")).is_none() {
             let stop = StopRecord {
@@ -452,6 +457,7 @@ impl LocalExecutor {
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
         }
+        drop(one_at_a_time);
         fail_point("exec.after_stop_record");
         if let Some(record) = self.living_shim(id) {
             return signal_verified(&record.shim);
