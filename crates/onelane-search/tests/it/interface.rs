@@ -151,7 +151,7 @@ fn progress_never_falls_and_ends_at_one() {
     let fraction = |line: &str| line.split(' ').next().unwrap().parse::<f64>().unwrap();
     assert!(text.lines().map(fraction).is_sorted(), "{text}");
     assert!(
-        text.starts_with("0.") && text.contains(" aligning query 1 of 6\n"),
+        text.starts_with("0.") && text.contains(" aligning query "),
         "{text}"
     );
     assert!(text.ends_with("\n1.00 done\n"), "{text}");
