@@ -14,7 +14,7 @@ import time
 
 from systems import SYSTEMS, command, pids
 
-LONG, SHORT = 100, 12  # rounds
+LONG, SHORT = 700, 12  # rounds
 NAMES = ["job1", "job2", "job3", "job4", "job5", "job6"]
 ROWS = ["same process after the restart", "most running at once", "orphans after the restart", "lost of 6",
         "started twice", "in order", "lines missing in the log", "results as in a direct run", "slowest submit",
