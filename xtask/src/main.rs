@@ -46,16 +46,13 @@ const PYTHON: [&str; 5] = [
     "jsonschema==4.23.0",
 ];
 
-/// In every test run; `cargo xtask torture --kills N` for more.
-const TORTURE_KILLS: u64 = 50;
-
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
         Some("simulate") => simulate::simulate(&arguments),
         Some("mutants") => mutants::mutants(&arguments),
-        Some("torture") => ordeal::torture(ordeal::kills(&arguments)?, &arguments),
+        Some("torture") => ordeal::torture(&arguments),
         Some("hostile") => ordeal::hostile(&arguments),
         Some("failpoints") => ordeal::fail_points(),
         Some("large") => large::run(),
@@ -81,7 +78,7 @@ fn test() -> anyhow::Result<()> {
     }
     run_tests(python.ok().as_deref(), strict)?;
     ordeal::fail_points()?;
-    ordeal::torture(TORTURE_KILLS, &[])?;
+    ordeal::torture(&[])?;
     run(cargo().args(["run", "--release", "--", "demo"]))?;
     for name in &missing {
         println!("SKIPPED, because it is not installed: {name}");

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use crate::{cargo, root, run};
 
-/// Kills the server so many times under load. Other arguments: `--seed S`, `--level L`.
-pub(crate) fn torture(kills: u64, arguments: &[String]) -> anyhow::Result<()> {
-    let kills = ["--kills".to_owned(), kills.to_string()];
-    ordeal("torture", &[arguments, &kills].concat())
+/// Kills the server under load, fifty times in every test run. Arguments: `--kills N`, `--seed S`, `--level L`.
+pub(crate) fn torture(arguments: &[String]) -> anyhow::Result<()> {
+    ordeal("torture", arguments)
 }
 
 /// Runs the hostile matrix. Arguments: `--runs N`, `--level L`, `--stop S`, `--behaviour B`, `--user nobody`.
@@ -44,13 +43,4 @@ fn ordeal(which: &str, arguments: &[String]) -> anyhow::Result<()> {
         .arg("--hostile-child")
         .arg(target.join("examples/hostile-child"));
     run(&mut command)
-}
-
-/// The number of kills among the arguments of `cargo xtask torture`; 50 when none is named.
-pub(crate) fn kills(arguments: &[String]) -> anyhow::Result<u64> {
-    let named = arguments
-        .iter()
-        .skip_while(|word| *word != "--kills")
-        .nth(1);
-    named.map_or(Ok(50), |kills| Ok(kills.parse()?))
 }

@@ -20,9 +20,6 @@ use crate::state::{Action, Event, State, step};
 use crate::watchers::Watchers;
 use crate::{EngineError, Surroundings};
 
-/// What a person reads of a job whose folder is gone.
-const FOLDER_DELETED: &str =
-    "its folder was deleted while it ran, so that how it ended is not known";
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -93,7 +90,6 @@ impl Tools {
 impl Shared {
     /// One step, and its actions on their way, in order.
     pub(crate) fn feed(&self, event: Event) {
-        let event = self.judged(event);
         let mut state = self.state.lock();
         for action in step(&mut state, event, self.surroundings.now()) {
             // The receiver lives as long as the engine; after that nobody needs the action.
@@ -103,6 +99,7 @@ impl Shared {
 
     /// What the executor found goes to the engine; why a job is stuck is kept for whoever asks.
     fn found(&self, id: AttemptId, found: Found) {
+        let found = self.judged(id, found);
         match &found {
             Found::Over(Verdict::Stuck { why }) => {
                 drop(self.stuck.lock().insert(id.job, why.clone()));
@@ -118,24 +115,23 @@ impl Shared {
     }
 
     /// A tool that ended well without a file that it must leave has not ended well.
-    fn judged(&self, mut event: Event) -> Event {
-        if let Event::Found {
-            id,
-            found: Found::Over(Verdict::Exited(record)),
-        } = &mut event
+    fn judged(&self, id: AttemptId, mut found: Found) -> Found {
+        // Looked up first: the state is not locked while the disk is asked.
+        let tool = self.state.lock().tool_of(id.job).cloned();
+        if let (Some(tool), Found::Over(Verdict::Exited(record))) = (tool, &mut found)
             && let Outcome::Exit { code } = record.outcome
             && record.trouble.is_none()
-            && let Some(tool) = self.state.lock().tool_of(id.job).cloned()
             && tool.is_success(code)
         {
-            let output = JobPaths::new(&self.jobs, id.job).output(record.attempt);
-            let mut required = tool.required_files();
-            let missing = required.find(|file| !output.join(file).is_file());
+            let output = JobPaths::new(&self.jobs, id.job).output(id.attempt);
+            let missing = tool
+                .required_files()
+                .find(|file| !output.join(file).is_file());
             record.trouble = missing.map(|file| {
                 format!("the tool ended with exit code {code}, but without its result `{file}`; its stderr may say why")
             });
         }
-        event
+        found
     }
 
     /// Takes other tools. Queued jobs keep the definitions that they were accepted with.
@@ -517,7 +513,7 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
         match shared.executor.recover(id).await {
             Ok(Found::Over(Verdict::NeverStarted { .. })) if had_started(shared, id).await => {
                 go_on(shared, id.job);
-                return shared.found(id, Found::Over(Verdict::lost(id, FOLDER_DELETED)));
+                return shared.found(id, Found::Over(Verdict::folder_deleted(id, "none_found")));
             }
             Ok(Found::Over(Verdict::NeverStarted { why })) => {
                 go_on(shared, id.job);
@@ -651,11 +647,25 @@ fn parse_progress(line: &str) -> Option<Progress> {
     })
 }
 
+/// A store that can't be read for a while holds a job up; that is no fault of the job's.
+async fn read_input(shared: &Shared, id: JobId) -> JobInput {
+    loop {
+        match shared.store.input(id).await {
+            Ok(input) => {
+                go_on(shared, id);
+                return input.unwrap_or_default();
+            }
+            Err(error) => hold(shared, id, &error.to_string()),
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
 async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> {
     let tool = shared
         .definition(&job.definition)
         .ok_or_else(|| EngineError::Broken("its tool's definition is unknown".into()))?;
-    let input = shared.store.input(job.id).await?.unwrap_or_default();
+    let input = read_input(shared, job.id).await;
     let paths = JobPaths::new(&shared.jobs, job.id);
     let takes = tool.needs.of(shared.state.lock().machine());
     let (output, work) = (paths.output(job.attempt), paths.work(job.attempt));

@@ -113,10 +113,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// It is over, and how it ended is not known: no success, and no second run.
-    pub fn lost(id: AttemptId, why: &str) -> Self {
-        let record = local::lost(id, Vec::new(), why.to_owned(), "none_found");
-        Self::Exited(Box::new(record))
+    /// It is over, and how it ended is not known, as its folder is gone: no success, and no second run. `proof` says
+    /// how its death is known.
+    pub fn folder_deleted(id: AttemptId, proof: &str) -> Self {
+        let why = "its folder was deleted while it ran, so that how it ended is not known";
+        Self::Exited(Box::new(local::lost(id, Vec::new(), why.to_owned(), proof)))
     }
 }
 

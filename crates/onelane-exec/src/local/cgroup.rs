@@ -22,6 +22,8 @@ use super::tree;
 
 /// The controllers that are used where they are there.
 const WANTED: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
+/// The file systems of control groups, version 1 and 2 (statfs(2), linux/magic.h).
+const MAGIC: [u32; 2] = [0x0027_E0EB, 0x6367_7270];
 /// How long killed processes of a group may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(30);
 
@@ -95,6 +97,21 @@ impl Group {
             next += 1;
         }
         found
+    }
+
+    /// Whether the group's hierarchy is mounted where the group is looked for. The kernel removes no group that has
+    /// processes, so that one that is missing there is an empty one.
+    fn is_in_sight(&self) -> io::Result<()> {
+        let nearest = self.path.ancestors().find(|path| path.exists());
+        let system = rustix::fs::statfs(nearest.unwrap_or(&self.path))?.f_type;
+        if MAGIC
+            .iter()
+            .any(|magic| i128::from(*magic) == i128::from(system))
+        {
+            return Ok(());
+        }
+        let why = format!("no control groups are mounted at `{}`", self.path.display());
+        Err(io::Error::new(io::ErrorKind::NotFound, why))
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -310,15 +327,19 @@ impl AttemptGroups {
     }
 
     /// Kills until nothing is left, without being anybody's parent. False when something does not die.
-    pub(crate) fn end(&self) -> bool {
+    ///
+    /// # Errors
+    /// When a hierarchy can't be seen from here: then a group that seems to be empty proves nothing.
+    pub(crate) fn end(&self) -> io::Result<bool> {
         let deadline = tick() + KILL_TIME;
         loop {
+            self.groups.iter().try_for_each(Group::is_in_sight)?;
             if self.is_empty() {
                 self.remove();
-                return true;
+                return Ok(true);
             }
             if tick() >= deadline {
-                return false;
+                return Ok(false);
             }
             self.kill();
             std::thread::sleep(Duration::from_millis(2));
@@ -418,7 +439,7 @@ fn try_out(trial: &Group) -> io::Result<()> {
         child.kill().ok();
     }
     child.wait()?;
-    let emptied = groups.end();
+    let emptied = groups.end()?;
     if entered? && emptied {
         Ok(())
     } else {
@@ -503,16 +524,16 @@ impl Mount {
         })?;
         let below = Path::new(line).strip_prefix(&self.root).ok()?;
         let path = self.point.join(below);
-        // A server that was started by a job of its own, or again under the same supervisor, begins beside the first.
-        let outside = path.ancestors().filter(|part| {
-            part.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("onelane-"))
+        // A server that is started again by the one before it begins beside it. One that is somebody's job stays inside
+        // the job's group.
+        let folder = path.parent().filter(|parent| {
+            let name = parent.file_name().unwrap_or_default();
+            path.ends_with("server") && name.to_string_lossy().starts_with("onelane-")
         });
         Some(
-            outside
-                .last()
+            folder
                 .and_then(Path::parent)
-                .map_or(path.clone(), Path::to_owned),
+                .map_or_else(|| path.clone(), Path::to_owned),
         )
     }
 }
@@ -571,6 +592,29 @@ mod tests {
         assert_eq!(
             path,
             Path::new("/sys/fs/cgroup/system.slice/onelane.service")
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_a_job_stays_inside_the_jobs_group() {
+        let own = "0::/onelane-ab/jobs/J.1\n";
+        let line = "29 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        let path = Mount::parse(line).unwrap().own_path(own).unwrap();
+        assert_eq!(path, Path::new("/sys/fs/cgroup/onelane-ab/jobs/J.1"));
+    }
+
+    #[test]
+    fn a_group_that_is_looked_for_where_no_groups_are_proves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = made_up(&folder.path().join("onelane-ab"), Version::V2, &[]);
+        let groups = AttemptGroups {
+            groups: vec![group],
+        };
+        assert!(groups.is_empty());
+        let error = groups.end().unwrap_err();
+        assert!(
+            error.to_string().contains("no control groups are mounted"),
+            "{error}"
         );
     }
 

@@ -382,14 +382,18 @@ impl LocalExecutor {
                 id.attempt
             ));
         }
-        if record.groups.end() {
-            return Ok(());
+        match record.groups.end() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!(
+                "both supervisors of attempt {} were killed, and {} of its processes do not die although they were killed",
+                id.attempt,
+                record.groups.processes().len()
+            )),
+            Err(error) => Err(format!(
+                "both supervisors of attempt {} were killed, and its control groups can't be seen from here: {error}",
+                id.attempt
+            )),
         }
-        Err(format!(
-            "both supervisors of attempt {} were killed, and {} of its processes do not die although they were killed",
-            id.attempt,
-            record.groups.processes().len()
-        ))
     }
 
     /// A living supervisor whose `shim.json` can't be read.
@@ -410,9 +414,7 @@ impl LocalExecutor {
                 .await
                 .map_err(|error| ExecError::new("watch the shim", error))?;
         }
-        let why = "its folder was deleted while it ran, so that how it ended is not known";
-        let exit = lost(id, Vec::new(), why.to_owned(), "supervisors_gone");
-        Ok(Verdict::Exited(Box::new(exit)))
+        Ok(Verdict::folder_deleted(id, "supervisors_gone"))
     }
 
     async fn wait_for_record(&self, id: AttemptId) -> Result<Found, ExecError> {

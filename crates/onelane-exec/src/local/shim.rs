@@ -291,7 +291,9 @@ impl Shim {
                                 tool_version,
                             });
                         }
-                        FromGuard::Unkillable { count } => self.say_unkillable(count),
+                        FromGuard::Unkillable { count } => {
+                            write_unkillable(&self.message.folder, count);
+                        }
                         FromGuard::Ended(report) => return Some(report),
                     }
                 }
@@ -347,10 +349,6 @@ impl Shim {
         )
     }
 
-    fn say_unkillable(&self, count: u32) {
-        write_unkillable(&self.message.folder, count);
-    }
-
     fn tell(&mut self, status: &StatusLine) {
         if !self.told_server {
             tell_server(status);
@@ -368,8 +366,7 @@ impl Shim {
 
     /// The guard's children are the shim's now: end them all, and write down what is known.
     fn guard_was_killed(&self) -> GuardReport {
-        let folder = self.message.folder.clone();
-        let complain = |count| write_unkillable(&folder, count);
+        let complain = |count| write_unkillable(&self.message.folder, count);
         let ended = tree::end_tree(&self.signals, &self.groups, complain);
         GuardReport {
             leftovers_killed: ended.killed,

@@ -16,6 +16,8 @@ use super::process::{self, tick};
 
 /// A killed process that is still there after this long is said to be unkillable.
 const UNKILLABLE_TIME: Duration = Duration::from_secs(10);
+/// From then on it is looked at so often: a disk that does not answer may take hours.
+const UNKILLABLE_PAUSE_MS: u16 = 500;
 
 /// How many of the newest processes are looked at for those that are never there for long.
 const NEWEST: u32 = 48;
@@ -87,38 +89,37 @@ pub(crate) fn end_tree(
     let mut reaped = Vec::new();
     let mut killed = BTreeSet::new();
     let patience = tick() + UNKILLABLE_TIME;
-    let mut complained = false;
-    let mut rounds = 0;
-    loop {
-        if !groups.is_none() {
-            killed.extend(groups.processes());
-            groups.kill();
-        }
+    let mut pause_ms = 10;
+    for round in 0_u32.. {
         let seen = signal_all(groups, Signal::SIGKILL);
+        // After the walk, which counts them: this catches what they have forked meanwhile.
+        groups.kill();
+        // What was killed before and is still there can't die, or takes its time: looking harder does not help.
+        let is_old = !seen.is_empty() && seen.is_subset(&killed);
         let left = u32::try_from(seen.len()).unwrap_or(u32::MAX);
         killed.extend(seen);
         match reap() {
             Reaped::All(mut last) => {
                 reaped.append(&mut last);
                 if groups.is_empty() {
-                    let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
-                    return Ended { reaped, killed };
+                    break;
                 }
             }
             Reaped::Some(mut some) => reaped.append(&mut some),
         }
-        if !complained && left > 0 && tick() >= patience {
+        if pause_ms < UNKILLABLE_PAUSE_MS && left > 0 && tick() >= patience {
             complain(left);
-            complained = true;
+            pause_ms = UNKILLABLE_PAUSE_MS;
         }
-        rounds += 1;
-        if rounds > PATIENT_ROUNDS {
+        if round >= PATIENT_ROUNDS && !is_old {
             killed.extend(chase());
         }
         // A killed grandchild comes to us only when its own parent is gone: look again at each death, and now and
         // then without one, as deaths of others' children are not told.
-        wait_for_child(child_signals, 10);
+        wait_for_child(child_signals, pause_ms);
     }
+    let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
+    Ended { reaped, killed }
 }
 
 /// Kills children that are younger than the list of all processes: where each link of a chain forks the next and ends,
