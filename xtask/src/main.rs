@@ -87,12 +87,8 @@ fn test() -> anyhow::Result<()> {
 }
 
 fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
-    let has_nextest = cargo()
-        .args(["nextest", "--version"])
-        .output()
-        .is_ok_and(|output| output.status.success());
     let mut command = cargo();
-    if has_nextest {
+    if has_nextest() {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     } else {
         println!("cargo-nextest is not installed; using cargo test");
@@ -105,6 +101,11 @@ fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
         command.env("ONELANE_REQUIRE_TOOLS", "1");
     }
     run(&mut command)
+}
+
+fn has_nextest() -> bool {
+    let version = cargo().args(["nextest", "--version"]).output();
+    version.is_ok_and(|output| output.status.success())
 }
 
 /// Installs what is missing, as root on Debian; otherwise gives the names of what is missing.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::{cargo, root, run};
+use crate::{cargo, has_nextest, root, run};
 
 /// Kills the server under load, fifty times in every test run. Arguments: `--kills N`, `--seed S`, `--level L`.
 pub(crate) fn torture(arguments: &[String]) -> anyhow::Result<()> {
@@ -17,8 +17,13 @@ pub(crate) fn hostile(arguments: &[String]) -> anyhow::Result<()> {
 
 /// Runs the tests that need a server with its fail points.
 pub(crate) fn fail_points() -> anyhow::Result<()> {
+    let runner: &[&str] = if has_nextest() {
+        &["nextest", "run"]
+    } else {
+        &["test"]
+    };
     let arguments = ["-p", "onelane", "--features", "failpoints", "failpoints::"];
-    run(cargo().args(["nextest", "run"]).args(arguments))
+    run(cargo().args(runner).args(arguments))
 }
 
 fn ordeal(which: &str, arguments: &[String]) -> anyhow::Result<()> {

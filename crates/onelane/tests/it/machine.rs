@@ -11,43 +11,40 @@ const TOOLS: &str = r#"
 command = ["python3", "-c", "import time\nkept = []\nfor i in range(2000):\n    kept.append(bytearray(b'x' * (8 << 20)))\n    time.sleep(0.005)"]
 "#;
 
-/// A small machine: a memory group around this test, the server and all that it starts.
+/// A small machine: a memory group for the server and all that it starts.
 struct SmallMachine(std::path::PathBuf);
 
 impl SmallMachine {
-    fn enter(bytes: u64) -> Option<Self> {
+    fn new(bytes: u64) -> Option<Self> {
         let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own.lines().find_map(|line| line.split_once(":memory:"))?.1;
         let home = std::path::Path::new("/sys/fs/cgroup/memory").join(own.trim_start_matches('/'));
-        let group = home.join(format!("onelane-small-machine-{}", std::process::id()));
-        std::fs::create_dir(&group).ok()?;
-        let small = Self(home);
-        std::fs::write(group.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
-        std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).ok()?;
+        let small = Self(home.join(format!("onelane-small-machine-{}", std::process::id())));
+        std::fs::create_dir(&small.0).ok()?;
+        std::fs::write(small.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
         Some(small)
+    }
+
+    fn take(&self, server: &TestServer) {
+        std::fs::write(self.0.join("cgroup.procs"), server.pid().to_string()).unwrap();
     }
 }
 
 impl Drop for SmallMachine {
     fn drop(&mut self) {
-        std::fs::write(self.0.join("cgroup.procs"), std::process::id().to_string()).ok();
-        std::fs::remove_dir(
-            self.0
-                .join(format!("onelane-small-machine-{}", std::process::id())),
-        )
-        .ok();
+        std::fs::remove_dir(&self.0).ok();
     }
 }
 
 #[tokio::test]
 async fn a_job_that_takes_all_memory_ends_and_the_server_goes_on_answering() {
-    let levels = levels();
-    let Some(_machine) = SmallMachine::enter(512 << 20) else {
+    let Some(machine) = SmallMachine::new(512 << 20) else {
         eprintln!("SKIPPED: no memory group of version 1 to make a small machine with");
         return;
     };
-    for level in levels {
+    for level in levels() {
         let server = TestServer::start_with(BINARY, Some(TOOLS), &["--process-control", level]);
+        machine.take(&server);
         let pid = server.pid();
         let id = server.submit("eater", &json!({})).await;
         let job = server.wait(&id).await;
