@@ -79,6 +79,9 @@ fn decide_exit(job: &Job, tool: &ToolDefinition, record: &ExitRecord, earlier: u
             failed(FailureKind::StartFailed, message.clone()),
             "start_failed",
         ),
+        (Outcome::Failed { message }, None) => {
+            (failed(FailureKind::Unknown, message.clone()), "failed")
+        }
         (Outcome::Limit { message }, None) => {
             (failed(FailureKind::Unknown, message.clone()), "limit")
         }

@@ -6,6 +6,7 @@
 mod decide;
 mod handle;
 mod held;
+mod launch;
 mod runner;
 mod state;
 mod watchers;

@@ -1,21 +1,22 @@
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use onelane_core::{Capacity, Job, JobId, StateWord};
 use onelane_exec::{
-    AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, LaunchContent, LaunchFile,
-    Outcome, Verdict, fail_point,
+    AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, Outcome, Verdict,
+    WorkerSpec, fail_point,
 };
-use onelane_store::{AttemptRecord, Change, InputContent, JobInput, Store, StoreError, Transition};
-use onelane_tools::{Places, Stdin, ToolDefinition, Workdir};
+use onelane_store::{AttemptRecord, Change, JobInput, Store, StoreError, Transition};
+use onelane_tools::ToolDefinition;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::handle::{Handle, Progress};
 use crate::held::Held;
+use crate::launch::{make_launch, worker_specs};
 use crate::state::{Action, Event, State, step};
 use crate::watchers::Watchers;
 use crate::{EngineError, Surroundings};
@@ -143,7 +144,20 @@ impl Shared {
         let tools = Arc::new(Tools::new(tools, default_tool));
         define(self, &tools).await?;
         *self.tools.write() = tools;
+        self.keep_workers().await;
         Ok(())
+    }
+
+    /// The warm workers of the tools in force.
+    fn workers(&self) -> Vec<WorkerSpec> {
+        let tools = self.tools.read().clone();
+        let machine = self.state.lock().machine();
+        worker_specs(tools.all.iter().map(|tool| &**tool), machine)
+    }
+
+    async fn keep_workers(&self) {
+        let spare = self.state.lock().free();
+        self.executor.keep_workers(self.workers(), spare).await;
     }
 
     pub(crate) fn progress_of(&self, id: JobId) -> Option<Progress> {
@@ -162,7 +176,7 @@ impl Shared {
         }
     }
 
-    fn definition(&self, hash: &str) -> Option<Arc<ToolDefinition>> {
+    pub(crate) fn definition(&self, hash: &str) -> Option<Arc<ToolDefinition>> {
         self.state.lock().definition(hash).cloned()
     }
 }
@@ -203,8 +217,12 @@ impl Engine {
         shared
             .store
             .subscribe(Box::new(move |change| sink.told(change)));
+        shared.executor.take_up_workers(shared.workers()).await;
         rebuild(&shared).await?;
         tokio::spawn(perform_all(shared.clone(), receiver));
+        let warm = shared.clone();
+        // What stays always is started beside what waits: a worker's start takes no job's time.
+        tokio::spawn(async move { warm.keep_workers().await });
         if !paused {
             shared.feed(Event::Resume);
         }
@@ -228,6 +246,11 @@ impl Engine {
     pub fn stop_taking(&self) {
         self.handle.shared.stopping.store(true, Ordering::Relaxed);
         self.handle.shared.feed(Event::Pause);
+    }
+
+    /// Ends what is kept warm and has no job.
+    pub async fn end_idle_workers(&self) {
+        self.handle.shared.executor.end_idle_workers().await;
     }
 
     /// Comes back when nothing runs.
@@ -648,7 +671,7 @@ fn parse_progress(line: &str) -> Option<Progress> {
 }
 
 /// A store that can't be read for a while holds a job up; that is no fault of the job's.
-async fn read_input(shared: &Shared, id: JobId) -> JobInput {
+pub(crate) async fn read_input(shared: &Shared, id: JobId) -> JobInput {
     loop {
         match shared.store.input(id).await {
             Ok(input) => {
@@ -659,117 +682,4 @@ async fn read_input(shared: &Shared, id: JobId) -> JobInput {
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
-}
-
-async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, EngineError> {
-    let tool = shared
-        .definition(&job.definition)
-        .ok_or_else(|| EngineError::Broken("its tool's definition is unknown".into()))?;
-    let input = read_input(shared, job.id).await;
-    let paths = JobPaths::new(&shared.jobs, job.id);
-    let takes = tool.needs.of(shared.state.lock().machine());
-    let (output, work) = (paths.output(job.attempt), paths.work(job.attempt));
-    let places = Places {
-        input: &paths.input(),
-        output: &output,
-        work: &work,
-        cpus: takes.cpus,
-        memory_bytes: takes.memory_bytes,
-        job_id: job.id.to_string(),
-        name: job.name.clone().unwrap_or_default(),
-    };
-    let command = tool
-        .command_line(&input.params, &places)
-        .map_err(EngineError::Broken)?;
-    let stdin = tool
-        .stdin_for(&input.params, &places)
-        .map_err(EngineError::Broken)?;
-    let mut env = tool.environment().map_err(EngineError::Broken)?;
-    env.extend(environment(job, &paths.attempt(job.attempt), &places));
-    let story = story(job, &tool, &input);
-    let mut files: Vec<_> = input.files.into_iter().map(launch_file).collect();
-    let stdin = stdin.map(|stdin| stdin_file(stdin, &places, &mut files));
-    let workdir = match &tool.workdir {
-        None | Some(Workdir::Work) => None,
-        Some(Workdir::Output) => Some(output.clone()),
-        Some(Workdir::Folder(folder)) => Some(folder.clone()),
-    };
-    Ok(Launch {
-        id: AttemptId {
-            job: job.id,
-            attempt: job.attempt,
-        },
-        story,
-        env,
-        files,
-        command,
-        stdin,
-        workdir,
-        version_command: tool.version.clone(),
-        grace_ms: tool.grace_ms(),
-        limits: tool.limits,
-        cpu_priority: tool.cpu_priority,
-    })
-}
-
-/// The file that the tool reads on its standard input. Text gets one of its own, whose name no parameter can have.
-fn stdin_file(stdin: Stdin, places: &Places<'_>, files: &mut Vec<LaunchFile>) -> PathBuf {
-    match stdin {
-        Stdin::File(path) => path,
-        Stdin::Text(text) => {
-            let file = "_stdin".to_owned();
-            let path = places.input.join(&file);
-            let content = LaunchContent::Inline(text);
-            files.push(LaunchFile { file, content });
-            path
-        }
-    }
-}
-
-fn launch_file(file: onelane_store::InputFile) -> LaunchFile {
-    let content = match file.content {
-        InputContent::Inline(text) => LaunchContent::Inline(text),
-        InputContent::Upload(path) => LaunchContent::Upload(path),
-    };
-    LaunchFile {
-        file: file.file,
-        content,
-    }
-}
-
-fn environment(job: &Job, folder: &Path, places: &Places<'_>) -> BTreeMap<String, String> {
-    let entries = [
-        ("ONELANE_JOB_ID", job.id.to_string()),
-        ("ONELANE_ATTEMPT", job.attempt.to_string()),
-        ("ONELANE_OUTPUT", places.output.display().to_string()),
-        (
-            "ONELANE_PROGRESS",
-            folder.join("progress").display().to_string(),
-        ),
-        ("ONELANE_CPUS", places.cpus.to_string()),
-        ("ONELANE_MEMORY_BYTES", places.memory_bytes.to_string()),
-    ];
-    entries
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-/// `job.json`: what was asked, readable without the server.
-fn story(job: &Job, tool: &ToolDefinition, input: &JobInput) -> serde_json::Value {
-    serde_json::json!({
-        "id": job.id,
-        "seq": job.seq,
-        "owner": job.owner,
-        "tool": job.tool,
-        "name": job.name,
-        "tags": job.tags,
-        "priority": job.priority,
-        "created_at": job.created_at,
-        "digest": job.digest,
-        "params": input.params,
-        "notes": input.notes,
-        "definition_hash": job.definition,
-        "definition": tool,
-    })
 }

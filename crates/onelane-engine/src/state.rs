@@ -203,7 +203,8 @@ impl State {
         }
     }
 
-    fn free(&self) -> Capacity {
+    /// What is left of the machine beside all that is starting or running.
+    pub fn free(&self) -> Capacity {
         self.alive
             .values()
             .fold(self.machine, |left, alive| left.minus(&alive.takes))

@@ -240,7 +240,7 @@ fn write_instance(root: &Path, id: &str) -> io::Result<()> {
     write_durably(&root.join("instance.json"), &serde_json::to_vec(&instance)?)
 }
 
-fn random_hex() -> io::Result<String> {
+pub(crate) fn random_hex() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use onelane_core::{AttemptNo, CpuPriority, JobId, Limits, StopReason, Timestamp};
+use onelane_core::{AttemptNo, Capacity, CpuPriority, JobId, Limits, StopReason, Timestamp};
+use serde::{Deserialize, Serialize};
 
 mod fail_points;
 mod files;
@@ -29,7 +30,7 @@ pub use record::{
 pub use room::{DiskFloor, LowDisk};
 
 /// One run of one job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AttemptId {
     /// The job.
     pub job: JobId,
@@ -80,6 +81,50 @@ pub struct Launch {
     pub limits: Limits,
     /// Whether it yields to the server and to other programs.
     pub cpu_priority: CpuPriority,
+    /// What is left of the machine beside all that runs, this attempt included: idle workers may have no more.
+    pub spare: Capacity,
+    /// The warm worker that it runs in, instead of a process of its own.
+    pub warm: Option<Box<WarmLaunch>>,
+}
+
+/// An attempt in a warm worker.
+#[derive(Clone, Debug)]
+pub struct WarmLaunch {
+    /// Which worker, and how to start one.
+    pub worker: WorkerSpec,
+    /// What the worker is sent (docs/warm-workers.md, `run`).
+    pub run: serde_json::Map<String, serde_json::Value>,
+    /// Members of `params` that are paths of JSON files, whose content is sent instead.
+    pub json_params: Vec<String>,
+}
+
+/// A tool's warm workers.
+#[derive(Clone, Debug)]
+pub struct WorkerSpec {
+    /// Tells it from other tools' workers: the definition's hash.
+    pub key: String,
+    /// The tool's name, for people.
+    pub tool: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// A command that tells its version, asked at start.
+    pub version_command: Option<Vec<String>>,
+    /// Its environment, besides the server's own. It may hold secrets.
+    pub env: BTreeMap<String, String>,
+    /// The folder that it runs in; its own otherwise.
+    pub workdir: Option<PathBuf>,
+    /// Milliseconds between the polite signal and the final one.
+    pub grace_ms: u64,
+    /// What it may use before it is ended.
+    pub limits: Limits,
+    /// Whether it yields to the server and to other programs.
+    pub cpu_priority: CpuPriority,
+    /// What it takes of the machine.
+    pub takes: Capacity,
+    /// Milliseconds that an idle one stays; unset, always.
+    pub keep_ms: Option<u64>,
+    /// After so many jobs it is renewed.
+    pub max_jobs: Option<u64>,
 }
 
 /// A running attempt, as far as the store keeps it.
@@ -183,4 +228,15 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Deletes all files of an ended job.
     async fn remove(&self, job: JobId) -> Result<(), ExecError>;
+
+    /// Takes up the warm workers that an earlier server left, those of these tools. Before the first attempt is
+    /// looked at.
+    async fn take_up_workers(&self, _workers: Vec<WorkerSpec>) {}
+
+    /// From now on only these tools have warm workers; those that stay always are started, as far as they fit into
+    /// `spare`, what is left of the machine.
+    async fn keep_workers(&self, _workers: Vec<WorkerSpec>, _spare: Capacity) {}
+
+    /// The server ends: idle workers do, too, and comes back when they have.
+    async fn end_idle_workers(&self) {}
 }

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
-use onelane_core::{AttemptNo, CpuPriority, JobId, Limits, StopReason, Timestamp};
+use onelane_core::{AttemptNo, Capacity, CpuPriority, JobId, Limits, StopReason, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::AttemptId;
 use crate::level::Level;
 use crate::local::cgroup::{AttemptGroups, Groups};
 
@@ -45,10 +46,13 @@ pub struct ShimRecord {
     pub lock_inode: u64,
     /// Program and arguments of the tool.
     pub command: Vec<String>,
+    /// The warm worker that the attempt runs in, if it does: its supervisors stay when the attempt is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// What holds the tool's process tree together.
     #[serde(default)]
     pub level: Level,
-    /// The attempt's control groups, at that level.
+    /// The attempt's (or its worker's) control groups, at that level.
     #[serde(default, skip_serializing_if = "AttemptGroups::is_none")]
     pub(crate) groups: AttemptGroups,
 }
@@ -81,6 +85,11 @@ pub enum Outcome {
     /// It went beyond a limit that has no word of its own among the reasons to stop.
     Limit {
         /// Which, in a sentence.
+        message: String,
+    },
+    /// A warm worker says so, or has broken its protocol.
+    Failed {
+        /// Why.
         message: String,
     },
     /// It never started.
@@ -158,8 +167,8 @@ pub struct ExitRecord {
     pub usage: ToolUsage,
     /// Processes that outlived the tool's main process and were killed.
     pub leftovers_killed: u32,
-    /// How the tree's death is known: `echild`, `cgroup`, `namespace`, `container`, `other_boot`, `other_folder` or
-    /// `never_started`.
+    /// How the tree's death is known: `echild`, `cgroup`, `namespace`, `container`, `other_boot`, `other_folder`,
+    /// `never_started`, or `worker`: the warm worker has ended the job, and lives on.
     pub proof: String,
     /// What held the tool's process tree together.
     #[serde(default)]
@@ -178,8 +187,7 @@ pub struct ExitRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StartMessage {
     pub protocol: u32,
-    pub job: JobId,
-    pub attempt: AttemptNo,
+    pub subject: Subject,
     pub folder: PathBuf,
     pub instance: String,
     pub command: Vec<String>,
@@ -196,16 +204,140 @@ pub(crate) struct StartMessage {
     pub groups: Option<Groups>,
 }
 
-impl StartMessage {
-    /// What the attempt's control groups are called.
-    pub(crate) fn group_name(&self) -> String {
-        group_name(self.job, self.attempt)
+impl Subject {
+    /// The file whose lock the supervisors hold.
+    pub(crate) const fn lock(&self) -> &'static str {
+        match self {
+            Self::Attempt(_) => "attempt.lock",
+            Self::Worker(_) => "worker.lock",
+        }
     }
 }
 
+/// What a pair of supervisors looks after.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Subject {
+    /// One attempt, whose folder it is.
+    Attempt(AttemptId),
+    /// A warm worker, which gets attempts later.
+    Worker(WorkerMessage),
+}
+
+/// What a warm worker's shim must know besides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerMessage {
+    pub id: String,
+    /// Which tool it is of: the definition's hash.
+    pub key: String,
+    /// What an idle one takes away from others.
+    pub takes: Capacity,
+    /// Where it is reached by its own process.
+    pub socket: PathBuf,
+    pub max_jobs: Option<u64>,
+}
+
+impl StartMessage {
+    /// What the control groups are called.
+    pub(crate) fn group_name(&self) -> String {
+        match &self.subject {
+            Subject::Attempt(id) => group_name(*id),
+            Subject::Worker(worker) => worker_group_name(&worker.id),
+        }
+    }
+
+    /// Where the attempt's end is written down; nothing for a worker, whose attempts come later.
+    pub(crate) fn place(&self) -> Option<Place> {
+        match self.subject {
+            Subject::Attempt(id) => Some(Place {
+                id,
+                folder: self.folder.clone(),
+                command: self.command.clone(),
+                level: self.level,
+            }),
+            Subject::Worker(_) => None,
+        }
+    }
+}
+
+/// An attempt's folder, and what its end must tell of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub id: AttemptId,
+    pub folder: PathBuf,
+    pub command: Vec<String>,
+    pub level: Level,
+}
+
+/// An attempt for a warm worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AttemptMessage {
+    pub place: Place,
+    pub limits: Limits,
+    pub grace_ms: u64,
+    /// What the worker gets.
+    pub run: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `worker.json`: who looks after a warm worker. Written before its process starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerRecord {
+    pub protocol: u32,
+    pub instance: String,
+    #[serde(flatten)]
+    pub worker: WorkerMessage,
+    pub shim: ProcessRecord,
+    pub guard: ProcessRecord,
+    pub level: Level,
+    #[serde(default, skip_serializing_if = "AttemptGroups::is_none")]
+    pub groups: AttemptGroups,
+}
+
+/// What the server tells a warm worker's shim.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToWorker {
+    Run(Box<AttemptMessage>),
+    /// End when no attempt runs.
+    End,
+}
+
+/// What a warm worker's shim tells the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FromWorker {
+    /// The first word on a connection.
+    State { running: Option<AttemptId> },
+    /// The attempt is the worker's now.
+    Started {
+        id: AttemptId,
+        started_at: Timestamp,
+        tool_version: Option<String>,
+    },
+    /// The attempt was not begun.
+    Refused {
+        id: AttemptId,
+        message: String,
+        os_error: Option<i32>,
+        /// Another worker may take it.
+        another: bool,
+    },
+    /// The attempt is over, and written down; its lock is free in a moment.
+    Over {
+        id: AttemptId,
+        /// The worker takes no further one.
+        leaving: bool,
+    },
+}
+
 /// What an attempt's control groups are called.
-pub(crate) fn group_name(job: JobId, attempt: AttemptNo) -> String {
-    format!("{job}.{attempt}")
+pub(crate) fn group_name(id: AttemptId) -> String {
+    format!("{}.{}", id.job, id.attempt)
+}
+
+/// What a worker's control groups are called.
+pub(crate) fn worker_group_name(id: &str) -> String {
+    format!("worker.{id}")
 }
 
 /// What a shim answers, as one line of JSON on its standard output.
@@ -216,6 +348,8 @@ pub(crate) enum StatusLine {
         started_at: Timestamp,
         tool_version: Option<String>,
     },
+    /// A worker's shim can be connected to.
+    Listening,
     Failed {
         message: String,
         /// The call's error number, where there is one: some are the machine's fault, and pass.
@@ -229,7 +363,14 @@ pub(crate) enum StatusLine {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToGuard {
     Go,
-    Stop { reason: StopReason, grace_ms: u64 },
+    Stop {
+        reason: StopReason,
+        grace_ms: u64,
+    },
+    /// The worker gets this attempt, whose lock comes along.
+    Begin(Place),
+    /// The attempt is written down: let go of its lock.
+    Over,
 }
 
 /// What the guard tells the shim.
@@ -240,6 +381,8 @@ pub(crate) enum FromGuard {
         started_at: Timestamp,
         tool_version: Option<String>,
     },
+    /// The attempt's lock is held by the guard as well.
+    Began,
     /// The final signal was sent a while ago, and so many processes are still there.
     Unkillable {
         count: u32,

@@ -50,6 +50,7 @@ pub fn builtin_search_in(exe: &str, library: Option<&Path>, mode: SearchMode) ->
         success: None,
         progress: None,
         example: None,
+        warm: None,
     }
 }
 

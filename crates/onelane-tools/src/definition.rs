@@ -12,11 +12,12 @@ use crate::command::CommandItem;
 use crate::digest;
 use crate::param::Param;
 use crate::progress::ProgressPattern;
+use crate::warm::Warm;
 
 /// Time to end by itself, where a tool says nothing, in milliseconds.
 pub const DEFAULT_GRACE_MS: u64 = 10_000;
 
-/// A tool: a command, its typed parameters, what it needs and what it leaves behind.
+/// A tool: a command or a warm worker, its typed parameters, what it needs and what it leaves behind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolDefinition {
@@ -28,8 +29,12 @@ pub struct ToolDefinition {
     /// What it does, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// The program and its arguments, with placeholders.
+    /// The program and its arguments, with placeholders; none if it is warm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<CommandItem>,
+    /// A process that stays between jobs, instead of a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Warm>,
     /// A command, without placeholders, that prints the tool's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Vec<String>>,

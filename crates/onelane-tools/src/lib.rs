@@ -17,6 +17,7 @@ mod schema;
 mod span;
 mod suggest;
 mod template;
+mod warm;
 
 pub use accept::{Accepted, AcceptedContent, AcceptedFile, Given, MAX_ERRORS, ParamError};
 pub use builtin::{SearchMode, builtin_search, builtin_search_in};
@@ -37,3 +38,4 @@ pub use param::{
 };
 pub use progress::{ProgressPattern, ProgressReader};
 pub use span::parse_span;
+pub use warm::{DEFAULT_KEEP_MS, Keep, Warm};

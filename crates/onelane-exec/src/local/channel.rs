@@ -1,10 +1,12 @@
 //! Lines of JSON over a socket between shim and guard.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// One end: sends `S`, receives `R`.
@@ -17,6 +19,8 @@ pub(crate) struct Channel<S, R> {
 /// What arrived.
 pub(crate) struct Arrived<R> {
     pub messages: Vec<R>,
+    /// Open files that were sent along.
+    pub files: Vec<File>,
     /// The other side is gone.
     pub closed: bool,
 }
@@ -37,20 +41,50 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
         self.socket.write_all(&line)
     }
 
+    /// Sends an open file along: the receiver has the same open file description, and with it the same lock
+    /// (unix(7), `SCM_RIGHTS`).
+    pub(crate) fn send_with(&mut self, message: &S, file: &File) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let descriptors = [file.as_raw_fd()];
+        let along = [ControlMessage::ScmRights(&descriptors)];
+        let part = [IoSlice::new(&line)];
+        let socket = self.socket.as_raw_fd();
+        let sent = sendmsg::<()>(socket, &part, &along, MsgFlags::MSG_NOSIGNAL, None)?;
+        // The file went with the first byte; the rest follows as usual.
+        self.socket.write_all(&line[sent..])
+    }
+
     /// Reads once; call when there is something, or to wait for it.
     pub(crate) fn receive(&mut self) -> Arrived<R> {
         let mut buffer = [0_u8; 4096];
-        let count = loop {
-            match self.socket.read(&mut buffer) {
+        let (count, files) = loop {
+            match self.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other.unwrap_or(0),
+                other => break other.unwrap_or_default(),
             }
         };
         self.pending.extend_from_slice(&buffer[..count]);
         Arrived {
             messages: self.whole_lines(),
+            files,
             closed: count == 0,
         }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<File>)> {
+        let mut space = nix::cmsg_space!([RawFd; 1]);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let socket = self.socket.as_raw_fd();
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let got = recvmsg::<()>(socket, &mut parts, Some(&mut space), flags)?;
+        let mut files = Vec::new();
+        for along in got.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(descriptors) = along {
+                files.extend(descriptors.into_iter().map(own));
+            }
+        }
+        Ok((got.bytes, files))
     }
 
     fn whole_lines(&mut self) -> Vec<R> {
@@ -61,6 +95,16 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
         }
         messages
     }
+}
+
+/// A descriptor that has just arrived.
+#[expect(
+    unsafe_code,
+    reason = "what the kernel hands over is a bare number; nobody else knows it yet"
+)]
+fn own(descriptor: RawFd) -> File {
+    // SAFETY: recvmsg has just made it for this process, and gives it to nobody else.
+    unsafe { File::from_raw_fd(descriptor) }
 }
 
 impl<S, R> AsFd for Channel<S, R> {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,13 +17,13 @@ use nix::unistd::{Pid, getpid, getppid, setsid};
 use onelane_core::{CpuPriority, StopReason, Timestamp};
 
 use super::cgroup::AttemptGroups;
-use super::channel::Channel;
+use super::channel::{Arrived, Channel};
 use super::limits::{Breach, Limiter};
 use super::process::{now, oom_kills, tick};
 use super::shim::{self, child_signals};
 use super::tree::{self, Reaped};
 use crate::fail_point;
-use crate::record::{FromGuard, GuardReport, Outcome, StartMessage, ToGuard, ToolUsage};
+use crate::record::{FromGuard, GuardReport, Outcome, Place, StartMessage, ToGuard, ToolUsage};
 
 /// The shim's side of this is [`super::shim`].
 pub(crate) type GuardChannel = Channel<FromGuard, ToGuard>;
@@ -36,6 +35,10 @@ const VERSION_BYTES: u64 = 4096;
 
 struct Guard {
     message: StartMessage,
+    /// The attempt that runs; for a warm worker there may be none.
+    place: Option<Place>,
+    /// The warm attempt's lock, held by shim and guard alike. Of an attempt with a process of its own the fork has it.
+    lock: Option<File>,
     groups: AttemptGroups,
     shim: GuardChannel,
     signals: SignalFd,
@@ -73,6 +76,8 @@ pub(crate) fn run(
     prctl::set_child_subreaper(true)?;
     let mut guard = Guard {
         limiter: Limiter::new(&message.limits, &groups, &message.folder),
+        place: message.place(),
+        lock: None,
         message,
         groups,
         shim,
@@ -98,15 +103,11 @@ impl Guard {
     fn wait_for_go(&mut self) -> bool {
         loop {
             let arrived = self.shim.receive();
-            if arrived
-                .messages
-                .iter()
-                .any(|message| matches!(message, ToGuard::Go))
-            {
-                return true;
-            }
-            if arrived.closed {
-                return false;
+            let is_go = |message: &ToGuard| matches!(message, ToGuard::Go);
+            let (go, closed) = (arrived.messages.iter().any(is_go), arrived.closed);
+            self.obey(arrived);
+            if go || closed {
+                return go;
             }
         }
     }
@@ -298,9 +299,25 @@ impl Guard {
     fn listen(&mut self) {
         let arrived = self.shim.receive();
         self.shim_is_gone |= arrived.closed;
+        self.obey(arrived);
+    }
+
+    fn obey(&mut self, arrived: Arrived<ToGuard>) {
+        let mut files = arrived.files.into_iter();
         for message in arrived.messages {
-            if let ToGuard::Stop { reason, grace_ms } = message {
-                self.begin_stop(Some(reason), grace_ms);
+            match message {
+                ToGuard::Go => {}
+                ToGuard::Stop { reason, grace_ms } => self.begin_stop(Some(reason), grace_ms),
+                ToGuard::Begin(place) => {
+                    self.lock = files.next();
+                    self.place = Some(place);
+                    // If the shim is gone, the next look says so.
+                    self.shim.send(&FromGuard::Began).ok();
+                }
+                ToGuard::Over => {
+                    self.place = None;
+                    self.lock = None;
+                }
             }
         }
     }
@@ -329,16 +346,15 @@ impl Guard {
     /// The lock is ours as well: with the shim gone nobody else writes, and without this record a `shim.json` that is
     /// there would tell of an attempt whose end nobody has seen.
     fn write_unless_there(&self, report: GuardReport, proof: &str) -> io::Result<()> {
-        if self.message.folder.join("exit.json").exists() {
+        let Some(place) = &self.place else {
+            self.groups.remove();
+            return Ok(());
+        };
+        if place.folder.join("exit.json").exists() {
             return Ok(());
         }
         self.groups.remove();
-        shim::write_exit(
-            &self.message,
-            report,
-            crate::record::LogCounts::default(),
-            proof,
-        )
+        shim::write_exit(place, report, crate::record::LogCounts::default(), proof)
     }
 }
 
@@ -494,9 +510,4 @@ fn not_started(command: &[String], error: &io::Error) -> GuardReport {
         leftovers_killed: 0,
         tool_version: None,
     }
-}
-
-/// Whether the folder is one that shim and guard may write into: the server has made it and its lock.
-pub(crate) fn is_attempt_folder(folder: &Path) -> bool {
-    folder.join("attempt.lock").is_file()
 }

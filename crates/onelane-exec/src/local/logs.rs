@@ -3,15 +3,19 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::record::{LogCounts, LogCut, StartMessage};
+use crate::record::{LogCounts, LogCut};
 
 /// Holes are made in whole blocks of the file system.
 const BLOCK: u64 = 4096;
+/// What is read at once, in bytes.
+const PART: usize = 16 * 1024;
+/// The largest pipe of an ordinary user, in such parts (pipe(7), `pipe-max-size`), and one more.
+const ROUNDS: usize = (1 << 20) / PART + 1;
 /// A log that is too long is cut each time it has grown by so much.
 const STEP_AT_MOST: u64 = 1 << 20;
 
@@ -41,17 +45,39 @@ struct Stream {
 }
 
 impl Logs {
+    /// Logs in this folder, of which so many bytes each are kept.
     pub(crate) fn open(
-        message: &StartMessage,
-        stdout: PipeReader,
-        stderr: PipeReader,
+        folder: &Path,
+        limit: u64,
+        (stdout, stderr): (PipeReader, PipeReader),
     ) -> io::Result<Self> {
-        let limit = message.limits.log_bytes();
-        let stream = |name: &str, pipe| Stream::open(message.folder.join(name), pipe, limit);
+        let stream = |name: &str, pipe| Stream::open(folder.join(name), Some(pipe), limit);
         Ok(Self {
             stdout: stream("stdout.log", stdout)?,
             stderr: stream("stderr.log", stderr)?,
         })
+    }
+
+    /// From now on what comes out of the same pipes goes into this folder.
+    pub(crate) fn turn_to(&mut self, folder: &Path, limit: u64) -> io::Result<()> {
+        let stdout = Stream::open(folder.join("stdout.log"), None, limit)?;
+        let stderr = Stream::open(folder.join("stderr.log"), None, limit)?;
+        for (stream, next) in [(&mut self.stdout, stdout), (&mut self.stderr, stderr)] {
+            let pipe = stream.pipe.take();
+            *stream = Stream { pipe, ..next };
+        }
+        Ok(())
+    }
+
+    /// Adds a text to standard output or standard error, after what is in its pipe.
+    pub(crate) fn add(&mut self, to_stderr: bool, text: &[u8]) {
+        let stream = if to_stderr {
+            &mut self.stderr
+        } else {
+            &mut self.stdout
+        };
+        stream.drain_all();
+        stream.keep(text);
     }
 
     /// What to wait for.
@@ -69,12 +95,10 @@ impl Logs {
     }
 
     /// What is still in the pipes, and then the logs' last form. Nobody waits for an end of file: everything that
-    /// could write is dead.
+    /// could write is dead, or (a warm worker) has said that it is done.
     pub(crate) fn finish(&mut self) -> LogCounts {
         let [stdout_cut, stderr_cut] = [&mut self.stdout, &mut self.stderr].map(|stream| {
-            while stream.has_more() {
-                stream.drain_once();
-            }
+            stream.drain_all();
             stream.close_hole()
         });
         LogCounts {
@@ -88,7 +112,7 @@ impl Logs {
 }
 
 impl Stream {
-    fn open(path: PathBuf, pipe: PipeReader, limit: u64) -> io::Result<Self> {
+    fn open(path: PathBuf, pipe: Option<PipeReader>, limit: u64) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -96,11 +120,11 @@ impl Stream {
             .open(&path)?;
         let head = limit / 2 / BLOCK * BLOCK;
         Ok(Self {
-            pipe: Some(pipe),
+            pipe,
+            written: file.metadata()?.len(),
             file,
             path,
             bytes: 0,
-            written: 0,
             dropped: 0,
             head,
             tail: limit - head,
@@ -111,12 +135,22 @@ impl Stream {
     /// Reads once and writes it down. Dropping beats blocking: a full disk must not stop the tool by a full pipe.
     fn drain_once(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
-        let mut buffer = [0_u8; 16 * 1024];
+        let mut buffer = [0_u8; PART];
         match pipe.read(&mut buffer) {
             Ok(0) => self.pipe = None,
             Ok(count) => self.keep(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => self.pipe = None,
+        }
+    }
+
+    /// What is in the pipe now.
+    fn drain_all(&mut self) {
+        // A worker's thread may go on writing: no pipe holds more than this.
+        let mut rounds = 0;
+        while rounds < ROUNDS && self.has_more() {
+            self.drain_once();
+            rounds += 1;
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use onelane_core::{JobId, StopReason};
+use onelane_core::{Capacity, JobId, StopReason};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -19,11 +19,12 @@ use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
     ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
-    StopRecord, ToolUsage, group_name,
+    StopRecord, Subject, ToolUsage, group_name, worker_group_name,
 };
 use crate::room::enough_to_start;
 use crate::{
     AttemptId, ExecError, Executor, Found, Launch, LaunchContent, LaunchFile, Running, Verdict,
+    WorkerSpec,
 };
 
 pub(crate) mod cgroup;
@@ -34,10 +35,16 @@ mod guard;
 mod limits;
 mod logs;
 mod namespace;
+mod peer;
+mod pool;
 mod process;
 mod progress;
 mod shim;
 mod tree;
+mod warm;
+mod worker;
+
+use pool::Pool;
 
 pub use control::Control;
 pub(crate) use damage::{Record, lost, read};
@@ -53,12 +60,14 @@ static STOPPING: Mutex<()> = Mutex::new(());
 pub struct LocalExecutor {
     jobs: Arc<Path>,
     uploads: Arc<Path>,
+    workers: Arc<Path>,
     instance: Arc<str>,
     control: Arc<Control>,
+    pool: Arc<Pool>,
 }
 
 impl LocalExecutor {
-    /// For the data folder with this id.
+    /// For the data folder with this id. Warm workers get a folder beside `uploads`.
     pub fn new(jobs: &Path, uploads: &Path, instance: &str, control: Control) -> Self {
         // What was made for attempts that never came to write it down.
         if let Some(groups) = control.groups() {
@@ -67,8 +76,10 @@ impl LocalExecutor {
         Self {
             jobs: jobs.into(),
             uploads: uploads.into(),
+            workers: uploads.with_file_name("workers").into(),
             instance: instance.into(),
             control: Arc::new(control),
+            pool: Arc::default(),
         }
     }
 
@@ -94,46 +105,16 @@ impl LocalExecutor {
     }
 
     fn spawn(&self, id: AttemptId) -> io::Result<Child> {
-        // The magic link names this very program, also when an upgrade has replaced the file.
-        let spawned = Command::new("/proc/self/exe")
-            .arg("shim")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        spawned.inspect_err(|_| {
+        new_shim().inspect_err(|_| {
             // No process was made, so the next try may make the lock anew.
             fs::remove_file(self.folder(id).join("attempt.lock")).ok();
         })
     }
 
-    async fn hear(&self, mut child: Child, launch: &Launch) -> io::Result<Option<StatusLine>> {
-        fail_point("exec.after_spawn");
-        let status = self.converse(&mut child, launch).await;
-        // Only so that no zombie stays: how the attempt ended is never taken from here.
-        tokio::spawn(async move { child.wait().await });
-        status
-    }
-
-    async fn converse(&self, child: &mut Child, launch: &Launch) -> io::Result<Option<StatusLine>> {
-        let mut line = serde_json::to_vec(&self.start_message(launch))?;
-        line.push(b'\n');
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&line).await?;
-        }
-        let Some(stdout) = child.stdout.take() else {
-            return Ok(None);
-        };
-        let mut answer = String::new();
-        BufReader::new(stdout).read_line(&mut answer).await?;
-        Ok(serde_json::from_str(&answer).ok())
-    }
-
     fn start_message(&self, launch: &Launch) -> StartMessage {
         StartMessage {
             protocol: PROTOCOL,
-            job: launch.id.job,
-            attempt: launch.id.attempt,
+            subject: Subject::Attempt(launch.id),
             folder: self.folder(launch.id),
             instance: self.instance.to_string(),
             command: launch.command.clone(),
@@ -169,12 +150,19 @@ impl Executor for LocalExecutor {
     }
 
     async fn start(&self, launch: Launch) -> Result<Found, ExecError> {
+        let key = launch.warm.as_ref().map(|warm| warm.worker.key.as_str());
+        self.pool.make_room(launch.spare, key).await;
         if !self.lay_out(&launch).await? {
             return self.recover(launch.id).await;
         }
+        if let Some(warm) = &launch.warm {
+            return self.start_warm(&launch, warm).await;
+        }
         let failed = |error| ExecError::new("start the shim", error);
         let child = self.spawn(launch.id).map_err(failed)?;
-        let status = self.hear(child, &launch).await.map_err(failed)?;
+        let status = hear(child, &self.start_message(&launch))
+            .await
+            .map_err(failed)?;
         match status {
             Some(StatusLine::Started {
                 started_at,
@@ -198,7 +186,7 @@ impl Executor for LocalExecutor {
                 }
                 self.watch(launch.id).await.map(Found::Over)
             }
-            None => self.watch(launch.id).await.map(Found::Over),
+            Some(StatusLine::Listening) | None => self.watch(launch.id).await.map(Found::Over),
         }
     }
 
@@ -234,17 +222,30 @@ impl Executor for LocalExecutor {
 
     async fn watch(&self, id: AttemptId) -> Result<Verdict, ExecError> {
         let folder = self.folder(id);
+        let mut worker = None;
         if let Some(record) = self.living_shim(id) {
-            until_gone(&record.shim)
-                .await
+            let over = async {
+                // A warm worker's shim stays when the attempt is over.
+                if record.worker.is_some() {
+                    tokio::select! {
+                        seen = progress::file_appears(&folder, "exit.json") => seen,
+                        gone = until_gone(&record.shim) => gone,
+                    }
+                } else {
+                    until_gone(&record.shim).await
+                }
+            };
+            over.await
                 .map_err(|error| ExecError::new("watch the shim", error))?;
+            worker = record.worker;
         }
         if !folder.join("attempt.lock").exists() {
             return self.watch_deleted(id).await;
         }
         // The kernel wakes us when the last of the pair lets go.
         let lock = blocking("wait for the attempt's lock", move || wait_lock(&folder)).await?;
-        self.conclude(id, lock).await
+        let verdict = self.conclude(id, lock).await?;
+        Ok(self.settled(worker, id, verdict).await)
     }
 
     async fn stop(
@@ -287,6 +288,19 @@ impl Executor for LocalExecutor {
             },
         )
         .await
+    }
+
+    async fn take_up_workers(&self, workers: Vec<WorkerSpec>) {
+        self.pool.want(workers);
+        self.take_up().await;
+    }
+
+    async fn keep_workers(&self, workers: Vec<WorkerSpec>, spare: Capacity) {
+        self.want_workers(workers, spare).await;
+    }
+
+    async fn end_idle_workers(&self) {
+        self.pool.end_idle().await;
     }
 }
 
@@ -372,11 +386,11 @@ impl LocalExecutor {
     }
 
     fn end_groups(&self, id: AttemptId, record: &ShimRecord) -> Result<(), String> {
-        if record.groups.is_none()
-            || !record
-                .groups
-                .belong_to(self.control.name(), &group_name(id.job, id.attempt))
-        {
+        let name = record
+            .worker
+            .as_deref()
+            .map_or_else(|| group_name(id), worker_group_name);
+        if record.groups.is_none() || !record.groups.belong_to(self.control.name(), &name) {
             return Err(format!(
                 "both supervisors of attempt {} were killed, and its record names control groups that are not its own",
                 id.attempt
@@ -462,7 +476,11 @@ impl LocalExecutor {
         drop(one_at_a_time);
         fail_point("exec.after_stop_record");
         if let Some(record) = self.living_shim(id) {
-            return signal_verified(&record.shim);
+            // A worker's shim watches the folder: by the time of a signal it may have another attempt.
+            return match record.worker {
+                Some(_) => Ok(()),
+                None => signal_verified(&record.shim),
+            };
         }
         if self.unrecorded_shim(id).is_some() {
             return damage::holders(&folder)
@@ -471,6 +489,43 @@ impl LocalExecutor {
         }
         Ok(())
     }
+}
+
+fn new_shim() -> io::Result<Child> {
+    // The magic link names this very program, also when an upgrade has replaced the file.
+    Command::new("/proc/self/exe")
+        .arg("shim")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// Starts a shim with this message, and gives its answer.
+async fn spawn_shim(message: &StartMessage) -> io::Result<Option<StatusLine>> {
+    hear(new_shim()?, message).await
+}
+
+async fn hear(mut child: Child, message: &StartMessage) -> io::Result<Option<StatusLine>> {
+    fail_point("exec.after_spawn");
+    let status = converse(&mut child, message).await;
+    // Only so that no zombie stays: how the attempt ended is never taken from here.
+    tokio::spawn(async move { child.wait().await });
+    status
+}
+
+async fn converse(child: &mut Child, message: &StartMessage) -> io::Result<Option<StatusLine>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(&line).await?;
+    }
+    let Some(stdout) = child.stdout.take() else {
+        return Ok(None);
+    };
+    let mut answer = String::new();
+    BufReader::new(stdout).read_line(&mut answer).await?;
+    Ok(serde_json::from_str(&answer).ok())
 }
 
 /// Shim and guard were both killed within this boot, and nothing else holds the tree together. The tool itself died
@@ -652,15 +707,16 @@ fn forget_uploads(files: &[LaunchFile], uploads: &Path) {
     }
 }
 
-fn open_lock(folder: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(folder.join("attempt.lock"))
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 pub(crate) fn try_lock(folder: &Path) -> io::Result<Option<File>> {
-    let lock = open_lock(folder)?;
+    try_lock_file(&folder.join("attempt.lock"))
+}
+
+fn try_lock_file(path: &Path) -> io::Result<Option<File>> {
+    let lock = open_lock(path)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(lock)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -669,7 +725,11 @@ pub(crate) fn try_lock(folder: &Path) -> io::Result<Option<File>> {
 }
 
 fn wait_lock(folder: &Path) -> io::Result<File> {
-    let lock = open_lock(folder)?;
+    wait_lock_file(&folder.join("attempt.lock"))
+}
+
+fn wait_lock_file(path: &Path) -> io::Result<File> {
+    let lock = open_lock(path)?;
     loop {
         match flock(&lock, FlockOperation::LockExclusive) {
             Err(rustix::io::Errno::INTR) => {}

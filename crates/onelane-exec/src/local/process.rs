@@ -191,6 +191,60 @@ fn newest_pid() -> Option<u32> {
     text.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// Living descendants of `root`, without a look at everybody (proc(5), `/proc/<pid>/task/<tid>/children`). Empty where
+/// the kernel has no such lists.
+fn family(root: u32) -> Vec<u32> {
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = family.get(next) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            family.extend(
+                children
+                    .split_ascii_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        next += 1;
+    }
+    family.split_off(1)
+}
+
+/// What the descendants of `root` have used until now: processor seconds, of those that were waited for as well, and
+/// the largest resident size of one of them since [`forget_peaks`], in bytes.
+pub(crate) fn used_by_family(root: u32) -> (f64, u64) {
+    let family = family(root);
+    let ticks: u64 = family.iter().filter_map(|pid| cpu_ticks(*pid)).sum();
+    let peak = family.iter().filter_map(|pid| peak_bytes(*pid)).max();
+    #[expect(clippy::cast_precision_loss, reason = "ticks stay far below 2^52")]
+    let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+    (seconds, peak.unwrap_or(0))
+}
+
+/// From now on peaks are counted anew (proc(5), `/proc/<pid>/clear_refs`). A courtesy: where it is not allowed, the
+/// peak is that of the whole life.
+pub(crate) fn forget_peaks(root: u32) {
+    for pid in family(root) {
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").ok();
+    }
+}
+
+/// Fields 14 to 17 of `/proc/<pid>/stat`: its own ticks and its waited-for children's (proc(5)).
+fn cpu_ticks(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields = rest.split_ascii_whitespace().skip(11).take(4);
+    Some(fields.filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
+fn peak_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

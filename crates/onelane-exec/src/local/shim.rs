@@ -22,13 +22,13 @@ use rustix::fs::{FlockOperation, flock};
 use super::cgroup::AttemptGroups;
 use super::channel::Channel;
 use super::logs::Logs;
-use super::{guard, namespace, process, tree};
+use super::{guard, namespace, process, tree, worker};
 use crate::fail_point;
 use crate::files::{reserve, sync_tree, write_durably};
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, ShimRecord, StartMessage,
-    StatusLine, StopRecord, ToGuard, ToolUsage,
+    ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, Place, ShimRecord,
+    StartMessage, StatusLine, StopRecord, Subject, ToGuard, ToolUsage,
 };
 
 /// The file that says that processes don't die.
@@ -72,12 +72,15 @@ fn become_shim() -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     block_signals()?;
     fail_point("shim.before_lock");
-    let lock = take_lock(&message.folder)?;
+    let lock = take_lock(&message.folder.join(message.subject.lock()))?;
     fail_point("shim.after_lock");
     if message.folder.join("exit.json").exists() || message.folder.join("stop.json").exists() {
         return Ok(());
     }
-    run_attempt(message, &lock)
+    match message.subject.clone() {
+        Subject::Attempt(_) => run_attempt(message, &lock),
+        Subject::Worker(worker) => worker::run(message, worker, &lock),
+    }
 }
 
 fn read_message() -> io::Result<StartMessage> {
@@ -87,7 +90,9 @@ fn read_message() -> io::Result<StartMessage> {
         .take(MESSAGE_BYTES)
         .read_line(&mut line)?;
     let message: StartMessage = serde_json::from_str(&line)?;
-    let known = message.protocol == PROTOCOL && guard::is_attempt_folder(&message.folder);
+    // The server has made the folder and its lock.
+    let lock = message.folder.join(message.subject.lock());
+    let known = message.protocol == PROTOCOL && lock.is_file();
     if known {
         Ok(message)
     } else {
@@ -141,19 +146,63 @@ fn signals(wanted: &[Signal]) -> io::Result<SignalFd> {
 }
 
 /// Opens the lock without making it, and takes it: whoever holds it decides about the attempt.
-fn take_lock(folder: &Path) -> io::Result<File> {
-    let lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(folder.join("attempt.lock"))?;
+pub(super) fn take_lock(path: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().read(true).write(true).open(path)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| io::Error::other("somebody else holds this attempt's lock"))?;
+        .map_err(|_| io::Error::other("somebody else holds its lock"))?;
     Ok(lock)
 }
 
 fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
+    let Some(place) = message.place() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
     reserve(&message.folder.join("exit.json"), EXIT_BYTES)?;
-    let groups = make_groups(&message)?;
+    let pair = fork_pair(&message)?;
+    let logs = Logs::open(&message.folder, message.limits.log_bytes(), pair.pipes)?;
+    write_shim_record(
+        &ShimRecord {
+            protocol: PROTOCOL,
+            job: place.id.job,
+            attempt: place.id.attempt,
+            instance: message.instance.clone(),
+            shim: process::describe(std::process::id())?,
+            guard: process::describe(pair.guard_pid)?,
+            lock_device: lock.metadata()?.dev(),
+            lock_inode: lock.metadata()?.ino(),
+            command: message.command.clone(),
+            worker: None,
+            level: message.level,
+            groups: pair.groups.clone(),
+        },
+        &message.folder,
+    )?;
+    fail_point("shim.after_record");
+    Shim {
+        message,
+        place,
+        groups: pair.groups,
+        guard: pair.guard,
+        signals: pair.signals,
+        logs,
+        told_server: false,
+    }
+    .run()
+}
+
+/// What a shim has of its guard.
+pub(super) struct Pair {
+    pub groups: AttemptGroups,
+    pub guard: Channel<ToGuard, FromGuard>,
+    pub guard_pid: u32,
+    pub signals: SignalFd,
+    /// Where the tool's standard output and standard error arrive.
+    pub pipes: (io::PipeReader, io::PipeReader),
+}
+
+/// Makes the groups, and the guard, who waits for a word before it starts anything. Comes back in the shim only.
+pub(super) fn fork_pair(message: &StartMessage) -> io::Result<Pair> {
+    let groups = make_groups(message)?;
     let (ours, guards) = UnixStream::pair()?;
     let (stdout, stderr) = (io::pipe()?, io::pipe()?);
     let signals = signals(&[
@@ -166,25 +215,19 @@ fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
         ForkResult::Child => {
             drop((ours, stdout.0, stderr.0, signals));
             let logs = (stdout.1, stderr.1);
-            let ended = guard::run(message, groups, Channel::new(guards), logs);
+            let ended = guard::run(message.clone(), groups, Channel::new(guards), logs);
             leave_forked_child(&ended)
         }
         ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
     };
     fail_point("shim.after_fork");
-    drop((guards, stdout.1, stderr.1));
-    let logs = Logs::open(&message, stdout.0, stderr.0)?;
-    write_shim_record(&message, lock, guard_pid, &groups)?;
-    fail_point("shim.after_record");
-    Shim {
-        message,
+    Ok(Pair {
         groups,
         guard: Channel::new(ours),
+        guard_pid,
         signals,
-        logs,
-        told_server: false,
-    }
-    .run()
+        pipes: (stdout.0, stderr.0),
+    })
 }
 
 fn make_groups(message: &StartMessage) -> io::Result<AttemptGroups> {
@@ -215,34 +258,16 @@ pub(crate) fn leave_forked_child(ended: &io::Result<()>) -> ! {
     std::process::exit(i32::from(ended.is_err()))
 }
 
-fn write_shim_record(
-    message: &StartMessage,
-    lock: &File,
-    guard: u32,
-    groups: &AttemptGroups,
-) -> io::Result<()> {
-    let lock = lock.metadata()?;
-    let record = ShimRecord {
-        protocol: PROTOCOL,
-        job: message.job,
-        attempt: message.attempt,
-        instance: message.instance.clone(),
-        shim: process::describe(std::process::id())?,
-        guard: process::describe(guard)?,
-        lock_device: lock.dev(),
-        lock_inode: lock.ino(),
-        command: message.command.clone(),
-        level: message.level,
-        groups: groups.clone(),
-    };
+pub(super) fn write_shim_record(record: &ShimRecord, folder: &Path) -> io::Result<()> {
     write_durably(
-        &message.folder.join("shim.json"),
-        &serde_json::to_vec_pretty(&record)?,
+        &folder.join("shim.json"),
+        &serde_json::to_vec_pretty(record)?,
     )
 }
 
 struct Shim {
     message: StartMessage,
+    place: Place,
     groups: AttemptGroups,
     guard: Channel<ToGuard, FromGuard>,
     signals: SignalFd,
@@ -257,7 +282,7 @@ impl Shim {
             let report = self.stopped_in_time();
             // Closing the channel sends the guard away.
             self.groups.remove();
-            return write_exit(&self.message, report, self.logs.finish(), "never_started");
+            return write_exit(&self.place, report, self.logs.finish(), "never_started");
         }
         // If the guard is gone already, its end of the channel says so next.
         self.guard.send(&ToGuard::Go).ok();
@@ -267,7 +292,7 @@ impl Shim {
         let report = report.unwrap_or_else(|| self.guard_was_killed());
         let counts = self.logs.finish();
         self.groups.remove();
-        write_exit(&self.message, report, counts, "echild")
+        write_exit(&self.place, report, counts, "echild")
     }
 
     /// Until the guard reports the end; nothing when the guard itself is gone.
@@ -294,6 +319,7 @@ impl Shim {
                         FromGuard::Unkillable { count } => {
                             write_unkillable(&self.message.folder, count);
                         }
+                        FromGuard::Began => {}
                         FromGuard::Ended(report) => return Some(report),
                     }
                 }
@@ -341,12 +367,8 @@ impl Shim {
 
     /// A signal without `stop.json` comes from the machine going down.
     fn wish(&self) -> (onelane_core::StopReason, u64) {
-        let text = std::fs::read(self.message.folder.join("stop.json")).ok();
-        let record = text.and_then(|text| serde_json::from_slice::<StopRecord>(&text).ok());
-        record.map_or(
-            (onelane_core::StopReason::Shutdown, self.message.grace_ms),
-            |stop| (stop.reason, stop.grace_ms),
-        )
+        let shutdown = (onelane_core::StopReason::Shutdown, self.message.grace_ms);
+        wish_in(&self.message.folder).unwrap_or(shutdown)
     }
 
     fn tell(&mut self, status: &StatusLine) {
@@ -357,11 +379,7 @@ impl Shim {
     }
 
     fn stopped_in_time(&self) -> GuardReport {
-        let message = "it was stopped before its tool started".to_owned();
-        GuardReport {
-            stopped: Some(self.wish().0),
-            ..GuardReport::interrupted(message)
-        }
+        GuardReport::stopped_in_time(self.wish().0)
     }
 
     /// The guard's children are the shim's now: end them all, and write down what is known.
@@ -375,8 +393,15 @@ impl Shim {
     }
 }
 
+/// What `stop.json` says, if it says anything.
+pub(super) fn wish_in(folder: &Path) -> Option<(onelane_core::StopReason, u64)> {
+    let text = std::fs::read(folder.join("stop.json")).ok()?;
+    let stop: StopRecord = serde_json::from_slice(&text).ok()?;
+    Some((stop.reason, stop.grace_ms))
+}
+
 /// Tells the server, if one is there, why the attempt does not end.
-fn write_unkillable(folder: &Path, count: u32) {
+pub(super) fn write_unkillable(folder: &Path, count: u32) {
     let text = format!(
         "{count} processes do not die although they were killed; a disk or a device may not answer"
     );
@@ -388,6 +413,14 @@ fn write_unkillable(folder: &Path, count: u32) {
 }
 
 impl GuardReport {
+    /// The wish to stop was there before the tool.
+    pub(super) fn stopped_in_time(reason: onelane_core::StopReason) -> Self {
+        Self {
+            stopped: Some(reason),
+            ..Self::interrupted("it was stopped before its tool started".to_owned())
+        }
+    }
+
     /// Nobody has seen how the tool ended.
     pub(super) fn interrupted(message: String) -> Self {
         Self {
@@ -414,7 +447,7 @@ struct Ready {
 }
 
 /// One line for the server, if it is still there to read it.
-fn tell_server(status: &StatusLine) {
+pub(super) fn tell_server(status: &StatusLine) {
     let Ok(line) = serde_json::to_string(status) else {
         return;
     };
@@ -433,17 +466,17 @@ pub(crate) fn hide_settings(command: &mut Command) {
 
 /// Syncs what a success stands on, then writes `exit.json`.
 pub(crate) fn write_exit(
-    message: &StartMessage,
+    place: &Place,
     report: GuardReport,
     logs: LogCounts,
     proof: &str,
 ) -> io::Result<()> {
-    let synced = sync_tree(&message.folder.join("output"));
+    let synced = sync_tree(&place.folder.join("output"));
     fail_point("shim.before_exit_record");
     let record = ExitRecord {
         protocol: PROTOCOL,
-        job: message.job,
-        attempt: message.attempt,
+        job: place.id.job,
+        attempt: place.id.attempt,
         outcome: report.outcome,
         stopped: report.stopped,
         started_at: report.started_at,
@@ -451,16 +484,16 @@ pub(crate) fn write_exit(
         usage: report.usage,
         leftovers_killed: report.leftovers_killed,
         proof: proof.to_owned(),
-        level: message.level,
+        level: place.level,
         tool_version: report.tool_version,
-        command: message.command.clone(),
+        command: place.command.clone(),
         logs,
         trouble: synced
             .err()
             .map(|error| format!("the results could not be synced: {error}")),
     };
     write_durably(
-        &message.folder.join("exit.json"),
+        &place.folder.join("exit.json"),
         &serde_json::to_vec_pretty(&record)?,
     )
 }

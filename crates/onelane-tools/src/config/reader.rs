@@ -167,7 +167,7 @@ impl<'i> Reader<'i> {
 /// The hint for an unknown key; keys that the design promises for later get an answer of their own.
 fn unknown_hint(name: &str, known: &[&str]) -> Option<String> {
     match name {
-        "cache" | "worker" => Some(format!("`{name}` is not there yet in this release")),
+        "cache" => Some(format!("`{name}` is not there yet in this release")),
         _ => suggest::hint(name, known),
     }
 }

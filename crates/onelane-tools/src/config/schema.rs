@@ -122,13 +122,19 @@ fn tool() -> Value {
             "success": success(),
             "progress": progress(),
             "example": example(),
+            "worker": {"type": "array", "minItems": 1, "items": {"type": "string"},
+                       "description": "Instead of a command: a program that stays, and gets its jobs over a socket"},
+            "keep": {"anyOf": [{"const": "always"}, {"$ref": "#/$defs/span"}],
+                     "description": "How long an idle worker stays"},
+            "max_jobs": {"type": "integer", "minimum": 1, "description": "After so many jobs a worker is renewed"},
             "builtin": {"enum": ["search"], "description": "A tool that comes with Onelane"},
             "library": text("The built-in search's library, FASTA"),
             "mode": {"enum": ["protein", "nucleotide"]},
         }),
         &[],
     );
-    schema["oneOf"] = json!([{"required": ["command"]}, {"required": ["builtin"]}]);
+    schema["oneOf"] =
+        json!([{"required": ["command"]}, {"required": ["worker"]}, {"required": ["builtin"]}]);
     schema
 }
 

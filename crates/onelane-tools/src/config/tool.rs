@@ -22,6 +22,7 @@ use crate::progress::ProgressPattern;
 use crate::span::Span;
 use crate::suggest;
 use crate::template::{self, PLACES, Piece};
+use crate::warm::{Keep, Warm};
 
 /// Names with a meaning of their own, in commands or in the query of a submission.
 const RESERVED: [&str; 22] = [
@@ -80,6 +81,9 @@ struct RawTool {
     progress: Option<Spanned<ProgressPattern>>,
     #[serde(rename = "example")]
     _example: Option<IgnoredAny>,
+    worker: Option<Spanned<Vec<String>>>,
+    keep: Option<Spanned<RawKeep>>,
+    max_jobs: Option<std::num::NonZeroU64>,
     builtin: Option<Spanned<String>>,
     library: Option<PathBuf>,
     mode: Option<SearchMode>,
@@ -113,6 +117,21 @@ impl RawLimits {
             log_bytes: bytes(self.log),
             output_bytes: bytes(self.output),
         }
+    }
+}
+
+/// `"always"`, or a span of time.
+struct RawKeep(Keep);
+
+impl<'de> Deserialize<'de> for RawKeep {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let keep = match text.as_str() {
+            "always" => Ok(Keep::Always),
+            text => crate::span::parse_span(text).map(Keep::ForMs),
+        };
+        keep.map(Self)
+            .map_err(|why| serde::de::Error::custom(format!("{why}, and is not `always` either")))
     }
 }
 
@@ -151,9 +170,10 @@ impl<'i> Reader<'i> {
         let exit_codes = self.exit_codes(table);
         let raw = raw?;
         let needs = self.needs(raw.needs.as_ref(), machine);
-        let mut tool = match &raw.builtin {
-            Some(builtin) => self.builtin(builtin, &raw, table)?,
-            None => self.command_tool(name, &raw, table, params, results)?,
+        let mut tool = match (&raw.builtin, &raw.worker) {
+            (Some(builtin), _) => self.builtin(builtin, &raw, table)?,
+            (None, Some(worker)) => self.warm_tool(worker, &raw, table, params, results),
+            (None, None) => self.command_tool(name, &raw, table, params, results)?,
         };
         tool.env = self.env(table);
         tool.workdir = raw.workdir.as_ref().and_then(|dir| self.workdir(dir));
@@ -201,7 +221,9 @@ impl<'i> Reader<'i> {
         }
         self.refuse_keys(
             table,
-            &["command", "version", "params", "results", "stdin"],
+            &[
+                "command", "worker", "keep", "max_jobs", "version", "params", "results", "stdin",
+            ],
             "a built-in tool brings its own",
         );
         let library = raw.library.as_ref().map(|path| self.resolve(path));
@@ -230,13 +252,10 @@ impl<'i> Reader<'i> {
         params: IndexMap<String, Param>,
         results: IndexMap<String, ResultFile>,
     ) -> Option<ToolDefinition> {
-        self.refuse_keys(
-            table,
-            &["library", "mode"],
-            "it belongs to `builtin = \"search\"`",
-        );
+        self.refuse_search_keys(table);
+        self.refuse_keys(table, &["keep", "max_jobs"], "it belongs to `worker`");
         let Some(command) = &raw.command else {
-            let message = format!("tool `{}` has no `command`", name.get_ref());
+            let message = format!("tool `{}` has no `command` and no `worker`", name.get_ref());
             self.error(name.span().start, message, None);
             return None;
         };
@@ -247,10 +266,79 @@ impl<'i> Reader<'i> {
         }
         let items = command.get_ref().iter().map(|item| item.get_ref().item());
         Some(ToolDefinition {
+            command: self.resolve_items(items),
+            stdin: raw.stdin.as_ref().map(|stdin| stdin.get_ref().clone()),
+            ..self.bare_tool(raw, params, results)
+        })
+    }
+
+    fn refuse_search_keys(&mut self, table: &DeTable<'i>) {
+        let why = "it belongs to `builtin = \"search\"`";
+        self.refuse_keys(table, &["library", "mode"], why);
+    }
+
+    /// A worker is there before any job is known, so nothing of a job can be in its arguments.
+    fn warm_tool(
+        &mut self,
+        worker: &Spanned<Vec<String>>,
+        raw: &RawTool,
+        table: &DeTable<'i>,
+        params: IndexMap<String, Param>,
+        results: IndexMap<String, ResultFile>,
+    ) -> ToolDefinition {
+        self.refuse_search_keys(table);
+        self.refuse_keys(
+            table,
+            &["command", "stdin", "progress", "exit_codes"],
+            "the tool has a `worker`, which gets its jobs over a socket (docs/warm-workers.md)",
+        );
+        if worker.get_ref().first().is_none_or(String::is_empty) {
+            self.error(worker.span().start, "`worker` names no program", None);
+        }
+        if let Some(argument) = worker.get_ref().iter().find(|text| text.contains('\0')) {
+            let message = format!(
+                "argument `{}` holds a NUL character",
+                argument.escape_debug()
+            );
+            self.error(worker.span().start, message, None);
+        }
+        if let Some(success) = &raw.success
+            && success.get_ref().exit_codes != [0]
+        {
+            let message = "a worker's job has no exit code: only `success.file` has a place here";
+            self.error(success.span().start, message, None);
+        }
+        if let Some(workdir) = &raw.workdir
+            && matches!(workdir.get_ref().as_str(), "work" | "output")
+        {
+            let message = "a worker stays in one folder: a fixed one, or its own if not said";
+            self.error(workdir.span().start, message, None);
+        }
+        let keep = raw.keep.as_ref().map(|keep| keep.get_ref().0);
+        let warm = Warm {
+            worker: self.resolve_command(worker.get_ref().iter(), str::to_owned),
+            keep: keep.unwrap_or_default(),
+            max_jobs: raw.max_jobs.map(std::num::NonZeroU64::get),
+        };
+        ToolDefinition {
+            warm: Some(warm),
+            ..self.bare_tool(raw, params, results)
+        }
+    }
+
+    /// What commands and workers have in common and is known by now.
+    fn bare_tool(
+        &mut self,
+        raw: &RawTool,
+        params: IndexMap<String, Param>,
+        results: IndexMap<String, ResultFile>,
+    ) -> ToolDefinition {
+        ToolDefinition {
             name: String::new(),
             title: None,
             help: None,
-            command: self.resolve_items(items),
+            command: Vec::new(),
+            warm: None,
             version: self.version(raw.version.as_ref()),
             needs: Needs::default(),
             limits: Limits::default(),
@@ -260,13 +348,13 @@ impl<'i> Reader<'i> {
             params,
             results,
             exit_codes: BTreeMap::new(),
-            stdin: raw.stdin.as_ref().map(|stdin| stdin.get_ref().clone()),
+            stdin: None,
             workdir: None,
             env: BTreeMap::new(),
             success: None,
             progress: None,
             example: None,
-        })
+        }
     }
 
     fn version(&mut self, version: Option<&Spanned<Vec<String>>>) -> Option<Vec<String>> {

@@ -32,6 +32,7 @@ mod stopping;
 mod story;
 mod tools_file;
 mod trace;
+mod warm;
 
 use onelane_testkit::TestServer;
 
