@@ -26,6 +26,54 @@ fn check(cases: &[Case]) {
 
 const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     (
+        "[tools.a]\nworker = []",
+        (2, 10),
+        "`worker` names no program",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\ncommand = [\"a\"]",
+        (3, 1),
+        "`command` has no place here",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\nstdin = \"x\"",
+        (3, 1),
+        "`stdin` has no place here",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\nkeep = \"often\"",
+        (3, 8),
+        "`often` is not a span of time",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\nmax_jobs = 0",
+        (3, 12),
+        "nonzero",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\nworkdir = \"output\"",
+        (3, 11),
+        "stays in one folder",
+        "",
+    ),
+    (
+        "[tools.a]\nworker = [\"w\"]\nsuccess = { exit_codes = [0, 1] }",
+        (3, 11),
+        "has no exit code",
+        "",
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nkeep = \"10m\"",
+        (3, 1),
+        "it belongs to `worker`",
+        "",
+    ),
+    (
         "[tools.a]\ncommand = [\"a\", { when = \"dbb\", args = [] }]\nparams.db.type = \"text\"",
         (2, 26),
         "no parameter `dbb`",

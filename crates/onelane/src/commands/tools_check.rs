@@ -17,6 +17,8 @@ use super::config::lines;
 use crate::exit::Exit;
 use crate::serve::{config_path, machine, own_path};
 
+mod warm;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// One tool [default: all of them]
@@ -129,22 +131,29 @@ fn check(tool: &ToolDefinition, machine: Capacity) -> Vec<Finding> {
 }
 
 fn program(tool: &ToolDefinition) -> Outcome {
-    let Some(CommandItem::Argument(program)) = tool.command.first() else {
-        return Err("the command names no program".to_owned());
+    let program = match (&tool.warm, tool.command.first()) {
+        (Some(warm), _) => warm.worker.first().cloned().unwrap_or_default(),
+        (None, Some(CommandItem::Argument(program))) => {
+            if program.contains('{') && !program.contains("{{") {
+                return Ok(format!("`{program}` depends on a parameter"));
+            }
+            program.replace("{{", "{").replace("}}", "}")
+        }
+        _ => return Err("the command names no program".to_owned()),
     };
-    if program.contains('{') && !program.contains("{{") {
-        return Ok(format!("`{program}` depends on a parameter"));
-    }
-    let program = program.replace("{{", "{").replace("}}", "}");
+    found(&program)
+}
+
+fn found(program: &str) -> Outcome {
     let is_program = |path: &Path| {
         path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
     };
     let found = if program.contains('/') {
-        Some(PathBuf::from(&program)).filter(|path| is_program(path))
+        Some(PathBuf::from(program)).filter(|path| is_program(path))
     } else {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path)
-            .map(|folder| folder.join(&program))
+            .map(|folder| folder.join(program))
             .find(|path| is_program(path))
     };
     match found {
@@ -249,8 +258,13 @@ fn run_example(tool: &ToolDefinition, example: &Example, machine: Capacity) -> O
             fs::write(run.path("input").join(&file.file), text).map_err(failed)?;
         }
     }
-    let status = execute(tool, &accepted.params, machine, &run)?;
-    judge(tool, example, status, &run)
+    if let Some(worker) = &tool.warm {
+        warm::execute(tool, worker, &accepted.params, tool.needs.of(machine), &run)?;
+    } else {
+        let status = execute(tool, &accepted.params, machine, &run)?;
+        is_success(tool, status, &run)?;
+    }
+    judge(tool, example, &run)
 }
 
 fn execute(
@@ -303,7 +317,7 @@ fn execute(
         .map_err(|error| format!("`{program}` can't be started: {error}"))
 }
 
-fn judge(tool: &ToolDefinition, example: &Example, status: ExitStatus, run: &Run) -> Outcome {
+fn is_success(tool: &ToolDefinition, status: ExitStatus, run: &Run) -> Result<(), String> {
     let code = status.code();
     if !code.is_some_and(|code| tool.is_success(code)) {
         let meaning = code
@@ -314,6 +328,10 @@ fn judge(tool: &ToolDefinition, example: &Example, status: ExitStatus, run: &Run
             run.stderr_end()
         ));
     }
+    Ok(())
+}
+
+fn judge(tool: &ToolDefinition, example: &Example, run: &Run) -> Outcome {
     let output = run.path("output");
     if let Some(missing) = tool
         .required_files()

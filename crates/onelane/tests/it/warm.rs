@@ -24,7 +24,7 @@ do = {{ type = "text", default = "echo" }}
 code = {{ type = "integer", optional = true }}
 seconds = {{ type = "number", optional = true }}
 query = {{ type = "fasta", alphabet = "protein", optional = true }}
-mode = {{ type = "choice", choices = {{ fast = "/db/fast" }}, optional = true }}
+mode = {{ type = "choice", choices = {{ fast = "model-a" }}, optional = true }}
 any = {{ type = "json", optional = true }}
 
 {more}
@@ -42,10 +42,15 @@ async fn run(server: &TestServer, params: Value) -> Value {
 }
 
 /// The worker that a job ran in, by its own word.
-async fn worker_of(server: &TestServer) -> u64 {
+async fn worker_of(server: &TestServer) -> String {
     let job = run(server, json!({})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
-    result_of(server, &job)["pid"].as_u64().unwrap()
+    identity(&result_of(server, &job))
+}
+
+/// In a pid namespace every worker has the same number, so its id counts as well.
+fn identity(result: &Value) -> String {
+    format!("{} {}", result["worker"].as_str().unwrap(), result["pid"])
 }
 
 fn result_of(server: &TestServer, job: &Value) -> Value {
@@ -91,10 +96,10 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_thousand_small_jobs_go_through_one_worker_one_by_one() {
     let server = server("");
-    let submissions = (0..1000).map(|_| server.submit("warm", &Value::Null));
+    let nothing = json!({});
     let mut ids = Vec::new();
-    for submission in submissions {
-        ids.push(submission.await);
+    for _ in 0..1000 {
+        ids.push(server.submit("warm", &nothing).await);
     }
     let mut pids = BTreeSet::new();
     let mut times = Vec::new();
@@ -105,7 +110,7 @@ async fn a_thousand_small_jobs_go_through_one_worker_one_by_one() {
             (&json!("succeeded"), &json!(1)),
             "{job}"
         );
-        pids.insert(result_of(&server, &job)["pid"].as_u64());
+        pids.insert(identity(&result_of(&server, &job)));
         let time = |key: &str| job[key].as_str().unwrap().to_owned();
         times.push((time("started_at"), time("finished_at")));
         assert!(
@@ -145,7 +150,7 @@ async fn a_job_gets_its_parameters_and_gives_files_progress_and_log() {
     params["do"] = json!("echo");
     let job = run(&server, params).await;
     let got = result_of(&server, &job);
-    assert_eq!(got["params"]["mode"], "/db/fast");
+    assert_eq!(got["params"]["mode"], "model-a");
     assert_eq!(got["params"]["any"], json!({"x": [1, null]}));
     assert_eq!(
         got["params"].get("code"),
@@ -220,11 +225,7 @@ async fn a_worker_that_does_not_answer_a_cancellation_is_ended_with_its_whole_tr
         assert_eq!(job["state"], "cancelled", "{level}: {job}");
         assert_eq!(processes_with(&marker), Vec::<u32>::new(), "{level}");
         let job = server.wait(&next).await;
-        assert_ne!(
-            result_of(&server, &job)["pid"].as_u64(),
-            Some(before),
-            "{level}"
-        );
+        assert_ne!(identity(&result_of(&server, &job)), before, "{level}");
     }
 }
 
@@ -270,9 +271,9 @@ async fn a_warm_job_outlives_its_server_and_the_next_server_keeps_the_worker() {
         (&json!("succeeded"), &json!(1)),
         "{job}"
     );
-    assert_eq!(result_of(&server, &job)["pid"].as_u64(), Some(before));
+    assert_eq!(identity(&result_of(&server, &job)), before);
     let job = server.wait(&waiting).await;
-    assert_eq!(result_of(&server, &job)["pid"].as_u64(), Some(before));
+    assert_eq!(identity(&result_of(&server, &job)), before);
 
     // Also one that ends while no server is there, and one that is idle.
     let running = server
@@ -358,12 +359,15 @@ async fn an_idle_worker_goes_after_its_time_and_a_stopped_server_leaves_none() {
         !workers_of(&server).is_empty()
     })
     .await;
-    let first = worker_of(&server).await;
-    let pid = i32::try_from(first).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let first = workers_of(&server)[0];
+    kill(
+        Pid::from_raw(i32::try_from(first).unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
     let is_new = |server: &TestServer| {
         let workers = workers_of(server);
-        !workers.is_empty() && !workers.contains(&u32::try_from(first).unwrap())
+        !workers.is_empty() && !workers.contains(&first)
     };
     until("another one is there", || is_new(&server)).await;
     let workers = workers_of(&server);
@@ -477,4 +481,29 @@ async fn a_data_folder_with_a_long_path_has_workers_too() {
     server.kill();
     server.restart();
     assert_eq!(worker_of(&server).await, before);
+}
+
+#[test]
+fn the_example_of_a_warm_tool_is_checked_with_its_own_worker() {
+    let check = |keys: &str, expect: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("onelane.toml");
+        let results = "[tools.warm.results.hits]\nfile = \"hits.tsv\"\n[tools.warm.example]\n";
+        let params = "params = { do = \"files\", query = \">a\\nMKV\\n\" }\n";
+        std::fs::write(&file, tools(keys, &format!("{results}{params}{expect}"))).unwrap();
+        let output = std::process::Command::new(BINARY)
+            .args(["tools", "check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), said)
+    };
+    let (good, said) = check("", "expect.hits.contains = \"MKV\"");
+    assert!(good && said.contains("gives the declared result"), "{said}");
+    let (good, said) = check("", "expect.hits.contains = \"WWW\"");
+    assert!(!good && said.contains("doesn't contain `WWW`"), "{said}");
+    let (good, said) = check("env = { LOAD = \"crash\" }", "");
+    assert!(!good && said.contains("before it was ready"), "{said}");
+    assert!(said.contains("no model: the file is not there"), "{said}");
 }

@@ -14,6 +14,7 @@ if os.environ.get("LOAD") == "hang":
     time.sleep(3600)
 time.sleep(float(os.environ.get("LOAD_SECONDS", "0")))
 
+WHO = {"pid": os.getpid(), "worker": os.environ["ONELANE_WORKER_ID"]}
 conn = socket.socket(socket.AF_UNIX)
 conn.connect(os.environ["ONELANE_WORKER_SOCKET"])
 lines = conn.makefile("r", encoding="utf-8")
@@ -35,7 +36,7 @@ def run(job):
     do = params.get("do", "echo")
     print(f"job {job['job']} in {os.getpid()}", flush=True)
     if do == "echo":
-        send("done", result={"pid": os.getpid(), **job})
+        send("done", result={**WHO, **job})
     elif do == "files":
         with open(os.path.join(job["output"], "hits.tsv"), "w") as out:
             out.write(open(params["query"]).read().upper())
@@ -73,7 +74,7 @@ def run(job):
             hog.append(bytearray(os.urandom(1 << 20) * 16))
     elif do == "sleep":
         time.sleep(float(params["seconds"]))
-        send("done", result={"pid": os.getpid()})
+        send("done", result=WHO)
     else:
         send("fail", message=f"what is {do}?")
 
