@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use onelane_core::{Capacity, Job, JobId, StateWord};
+use onelane_core::{Capacity, Job, JobId, OnInterrupt, StateWord};
 use onelane_exec::{
     AttemptId, DiskFloor, ExecError, Executor, Found, JobPaths, Launch, Outcome, Verdict,
     WorkerSpec, fail_point,
@@ -426,6 +426,7 @@ async fn commit(shared: &Shared, mut transition: Transition) {
     if let Some(record) = &mut transition.record {
         record.boot_id.get_or_insert_with(|| shared.boot_id.clone());
     }
+    transition.durable = must_last(shared, &transition);
     let (before, after) = fail_points(&transition);
     fail_point(before);
     loop {
@@ -450,6 +451,20 @@ async fn commit(shared: &Shared, mut transition: Transition) {
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
+}
+
+/// What another boot finds out by itself needs no sync of its own: that an attempt was claimed, or that it ran. After a
+/// power cut it is over either way, and the job is queued as before, or is interrupted. Unless its tool must not run
+/// twice: then the claim counts.
+fn must_last(shared: &Shared, transition: &Transition) -> bool {
+    let word = transition.to.word();
+    if !matches!(word, StateWord::Starting | StateWord::Running) || transition.stop_reason.is_some()
+    {
+        return true;
+    }
+    let state = shared.state.lock();
+    let tool = state.tool_of(transition.id);
+    word == StateWord::Starting && tool.is_none_or(|tool| tool.on_interrupt == OnInterrupt::Fail)
 }
 
 /// The fail points around a commit.
@@ -532,8 +547,9 @@ fn go_on(shared: &Shared, id: JobId) {
 
 /// Asks the executor what there is. After a failed start its error is the reason that a person wants to read.
 async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
+    let boot = claimed_in(shared, id).await;
     loop {
-        match shared.executor.recover(id).await {
+        match shared.executor.recover(id, boot.as_deref()).await {
             Ok(Found::Over(Verdict::NeverStarted { .. })) if had_started(shared, id).await => {
                 go_on(shared, id.job);
                 return shared.found(id, Found::Over(Verdict::folder_deleted(id, "none_found")));
@@ -546,6 +562,20 @@ async fn recover(shared: &Shared, id: AttemptId, cause: Option<ExecError>) {
             Ok(found) => {
                 go_on(shared, id.job);
                 return shared.found(id, found);
+            }
+            Err(error) => hold(shared, id.job, &error.to_string()),
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+/// The boot that the attempt was claimed in.
+async fn claimed_in(shared: &Shared, id: AttemptId) -> Option<String> {
+    loop {
+        match shared.store.attempts(id.job).await {
+            Ok(records) => {
+                let mut records = records.into_iter();
+                return records.find(|record| record.attempt == id.attempt)?.boot_id;
             }
             Err(error) => hold(shared, id.job, &error.to_string()),
         }

@@ -420,6 +420,7 @@ fn commit(
         to,
         stop_reason,
         record: alive.record.clone(),
+        durable: true,
     })));
 }
 
@@ -657,5 +658,6 @@ fn cancel(state: &mut State, id: JobId, order_key: OrderKey, actions: &mut Vec<A
         to: job.state.clone(),
         stop_reason: Some(StopReason::Cancel),
         record: None,
+        durable: true,
     })));
 }

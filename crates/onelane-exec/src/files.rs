@@ -1,6 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fail_point;
 
@@ -11,6 +11,22 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Writes a file so that a reader, also after a power cut, finds all of it or none of it.
 pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (temporary, file) = write_aside(path, content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Writes a file so that a reader finds all of it or none of it. After a power cut it may be anything.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<File> {
+    let (temporary, file) = write_aside(path, content)?;
+    named_fail_point(path, ["exit.json.written", "shim.json.written"]);
+    fs::rename(&temporary, path)?;
+    named_fail_point(path, ["exit.json.renamed", "shim.json.renamed"]);
+    Ok(file)
+}
+
+fn write_aside(path: &Path, content: &[u8]) -> io::Result<(PathBuf, File)> {
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()
         .write(true)
@@ -19,12 +35,7 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
         .open(&temporary)?;
     file.write_all(content)?;
     file.set_len(content.len() as u64)?;
-    named_fail_point(path, ["exit.json.written", "shim.json.written"]);
-    file.sync_all()?;
-    named_fail_point(path, ["exit.json.synced", "shim.json.synced"]);
-    fs::rename(&temporary, path)?;
-    named_fail_point(path, ["exit.json.renamed", "shim.json.renamed"]);
-    path.parent().map_or(Ok(()), sync_folder)
+    Ok((temporary, file))
 }
 
 /// Reserves the bytes of a later [`write_durably`] to the same path, so that a disk that fills up in between can't

@@ -208,8 +208,9 @@ pub trait Executor: Send + Sync + 'static {
     /// Starts an attempt and comes back when its tool runs or will never run.
     async fn start(&self, launch: Launch) -> Result<Found, ExecError>;
 
-    /// Looks at an attempt of an earlier server: take the lock, then look under it.
-    async fn recover(&self, id: AttemptId) -> Result<Found, ExecError>;
+    /// Looks at an attempt of an earlier server: take the lock, then look under it. `claimed_in` is the boot that it was
+    /// claimed in, if that is known: in another boot nothing of it can live, whatever a power cut has left of its folder.
+    async fn recover(&self, id: AttemptId, claimed_in: Option<&str>) -> Result<Found, ExecError>;
 
     /// Comes back when the attempt is over.
     async fn watch(&self, id: AttemptId) -> Result<Verdict, ExecError>;

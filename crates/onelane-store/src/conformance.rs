@@ -149,6 +149,7 @@ fn to(job: &Job, state: JobState) -> Transition {
         to: state,
         stop_reason: job.stop_reason,
         record: None,
+        durable: true,
     }
 }
 

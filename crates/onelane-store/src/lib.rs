@@ -207,6 +207,9 @@ pub struct Transition {
     pub stop_reason: Option<StopReason>,
     /// The attempt's record, if it changes too (inserted or replaced).
     pub record: Option<AttemptRecord>,
+    /// Whether it is on the disk before it is answered. Otherwise a power cut, and nothing else, may undo it together
+    /// with all that came after it, until the next one that is.
+    pub durable: bool,
 }
 
 /// Which jobs a list shows; empty lists mean "all". Values within a field are alternatives; fields narrow each other.

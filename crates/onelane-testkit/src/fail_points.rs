@@ -44,23 +44,34 @@ pub const GUARD: [&str; 4] = [
 ];
 
 /// Points in whoever writes one of the two files that decide about an attempt, named after it.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 5] = [
     "shim.json.written",
-    "shim.json.synced",
     "shim.json.renamed",
     "exit.json.written",
-    "exit.json.synced",
     "exit.json.renamed",
+    "exit.json.unsynced",
+];
+
+/// Points in the shim of a warm worker.
+pub const WORKER: [&str; 8] = [
+    "worker.before_lock",
+    "worker.after_lock",
+    "worker.after_record",
+    "worker.after_started",
+    "worker.after_run",
+    "worker.after_done",
+    "worker.before_release",
+    "worker.after_report",
 ];
 
 /// All of them.
 pub fn all() -> Vec<&'static str> {
-    [&SERVER[..], &SHIM, &GUARD, &FILES].concat()
+    [&SERVER[..], &SHIM, &GUARD, &FILES, &WORKER].concat()
 }
 
 /// True for those that end a supervisor and not the server.
 pub fn is_supervisors(name: &str) -> bool {
-    ["shim.", "guard.", "exit.json"]
+    ["shim.", "guard.", "exit.json", "worker."]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }

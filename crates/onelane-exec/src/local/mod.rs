@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::fail_point;
-use crate::files::{reserve, sync_folder, write_durably};
+use crate::files::{reserve, sync_folder, write_durably, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
@@ -153,7 +153,7 @@ impl Executor for LocalExecutor {
         let key = launch.warm.as_ref().map(|warm| warm.worker.key.as_str());
         self.pool.make_room(launch.spare, key).await;
         if !self.lay_out(&launch).await? {
-            return self.recover(launch.id).await;
+            return self.recover(launch.id, None).await;
         }
         if let Some(warm) = &launch.warm {
             return self.start_warm(&launch, warm).await;
@@ -174,7 +174,7 @@ impl Executor for LocalExecutor {
                     tool_version,
                     level: record.level,
                 })),
-                None => self.recover(launch.id).await,
+                None => self.recover(launch.id, None).await,
             },
             Some(StatusLine::Failed { message, os_error }) => {
                 tracing::warn!(job = %launch.id.job, attempt = launch.id.attempt, message, "a shim could not begin");
@@ -190,7 +190,10 @@ impl Executor for LocalExecutor {
         }
     }
 
-    async fn recover(&self, id: AttemptId) -> Result<Found, ExecError> {
+    async fn recover(&self, id: AttemptId, claimed_in: Option<&str>) -> Result<Found, ExecError> {
+        if let Some(verdict) = self.ended_by_restart(id, claimed_in).await? {
+            return Ok(Found::Over(verdict));
+        }
         if !self.folder(id).join("attempt.lock").exists() {
             if let Some(shim) = damage::holders(&self.folder(id)).into_iter().next() {
                 return Ok(Found::Running(running_of(
@@ -321,6 +324,42 @@ impl LocalExecutor {
         .await
     }
 
+    /// What became of an attempt that was claimed in another boot, unless somebody holds its lock all the same. A power
+    /// cut may have left anything of its folder, so that nothing but a whole `exit.json` counts.
+    async fn ended_by_restart(
+        &self,
+        id: AttemptId,
+        claimed_in: Option<&str>,
+    ) -> Result<Option<Verdict>, ExecError> {
+        let Some(claimed_in) = claimed_in.map(str::to_owned) else {
+            return Ok(None);
+        };
+        let folder = self.folder(id);
+        blocking("look at an attempt of another boot", move || {
+            if claimed_in == process::boot_id()? {
+                return Ok(None);
+            }
+            let held = match try_lock(&folder) {
+                Ok(None) => return Ok(None),
+                Ok(Some(lock)) => Some(lock),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            let read = damage::read::<ExitRecord>(&folder.join("exit.json"), id)?;
+            if let Record::Whole(record) = read {
+                return Ok(Some(Verdict::Exited(Box::new(record))));
+            }
+            let why = "the machine was restarted";
+            // With its folder gone there is nowhere to write it down; the store has it.
+            let record = match held {
+                Some(_held) => write_interrupted(&folder, id, None, why, "other_boot")?,
+                None => interrupted(id, None, why, "other_boot"),
+            };
+            Ok(Some(Verdict::Exited(Box::new(record))))
+        })
+        .await
+    }
+
     /// Decides about an attempt whose lock is in our hands.
     async fn conclude(&self, id: AttemptId, lock: File) -> Result<Verdict, ExecError> {
         let this = self.clone();
@@ -332,6 +371,8 @@ impl LocalExecutor {
         match damage::read::<ExitRecord>(&folder.join("exit.json"), id)? {
             Record::Whole(record) => return Ok(Verdict::Exited(Box::new(record))),
             // It is written after the tree's death, so the attempt is over; but nothing says that it was a success.
+            // Unless a power cut has left it so.
+            Record::Damaged(_) if damage::made_in_another_boot(&folder)? => {}
             Record::Damaged(why) => return Ok(unreadable_exit(id, &why)),
             Record::Missing => {}
         }
@@ -468,7 +509,8 @@ impl LocalExecutor {
                 at: process::now(),
                 grace_ms,
             };
-            write_durably(
+            // The store has it durably.
+            write_whole(
                 &folder.join("stop.json"),
                 &serde_json::to_vec_pretty(&stop)?,
             )?;
@@ -637,16 +679,19 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         return Err(io::ErrorKind::InvalidInput.into());
     };
     enough_to_start(jobs)?;
-    let attempts = paths.job.join("attempts");
     // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
     for folder in [&paths.input(), &folder.join("work"), &folder.join("output")] {
         fs::create_dir_all(folder)?;
     }
-    // Before anything is moved here, and before anything begins: whole only with all folders above it.
-    for folder in [&*attempts, &paths.job, shard, jobs] {
-        sync_folder(folder)?;
+    let moves = |file: &LaunchFile| matches!(file.content, LaunchContent::Upload(_));
+    if launch.files.iter().any(moves) {
+        // Whole only with all folders above it: before anything is moved here. All else that a power cut can take is
+        // in the store, or was never a result: it is synced at the end (`sync_story`).
+        for folder in [&paths.job, shard, jobs] {
+            sync_folder(folder)?;
+        }
     }
-    write_durably(
+    write_whole(
         &paths.job.join("job.json"),
         &serde_json::to_vec_pretty(&launch.story)?,
     )?;
@@ -662,12 +707,10 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     }
     fail_point("exec.after_attempt_folder");
     File::create(folder.join("progress"))?;
-    make_lock(&lock)
-        .and_then(|()| sync_folder(&folder))
-        .inspect_err(|_| {
-            // Nothing has begun: the next try may make it anew.
-            fs::remove_file(&lock).ok();
-        })?;
+    make_lock(&lock).inspect_err(|_| {
+        // Nothing has begun: the next try may make it anew.
+        fs::remove_file(&lock).ok();
+    })?;
     fail_point("exec.after_lock");
     Ok(true)
 }
@@ -675,18 +718,16 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
 /// The lock's text is the boot in which it was made: proof of death once that is over, should `shim.json` be damaged.
 fn make_lock(path: &Path) -> io::Result<()> {
     let mut lock = File::create_new(path)?;
-    writeln!(lock, "{}", process::boot_id()?)?;
-    lock.sync_all()
+    writeln!(lock, "{}", process::boot_id()?)
 }
 
-/// Puts an input in place; an earlier attempt may have done so already.
+/// Puts an input in place. An earlier attempt may have moved it there already; what the store holds is written anew, as
+/// a power cut may have torn it.
 fn bring(file: &LaunchFile, uploads: &Path, input: &Path) -> io::Result<()> {
     let target = input.join(&file.file);
-    if target.exists() {
-        return Ok(());
-    }
     match &file.content {
-        LaunchContent::Inline(text) => write_durably(&target, text.as_bytes()),
+        LaunchContent::Inline(text) => write_whole(&target, text.as_bytes()).map(drop),
+        LaunchContent::Upload(_) if target.exists() => Ok(()),
         LaunchContent::Upload(relative) => {
             fs::rename(uploads.join(relative), &target)?;
             sync_folder(input)
@@ -768,8 +809,17 @@ fn write_interrupted(
     why: &str,
     proof: &str,
 ) -> io::Result<ExitRecord> {
+    let record = interrupted(id, shim, why, proof);
+    write_durably(
+        &folder.join("exit.json"),
+        &serde_json::to_vec_pretty(&record)?,
+    )?;
+    Ok(record)
+}
+
+fn interrupted(id: AttemptId, shim: Option<ShimRecord>, why: &str, proof: &str) -> ExitRecord {
     let level = shim.as_ref().map(|shim| shim.level).unwrap_or_default();
-    let record = ExitRecord {
+    ExitRecord {
         protocol: PROTOCOL,
         job: id.job,
         attempt: id.attempt,
@@ -787,12 +837,7 @@ fn write_interrupted(
         command: shim.map(|shim| shim.command).unwrap_or_default(),
         logs: LogCounts::default(),
         trouble: None,
-    };
-    write_durably(
-        &folder.join("exit.json"),
-        &serde_json::to_vec_pretty(&record)?,
-    )?;
-    Ok(record)
+    }
 }
 
 /// Processes whose environment names this attempt: a help in looking, never a proof.

@@ -100,13 +100,12 @@ impl Peer {
             .position(|byte| *byte == b'\n')
         {
             let end = self.seen.max(begin) + length;
-            match serde_json::from_slice(&self.inbox[begin..end]) {
-                Ok(value @ Value::Object(_)) => heard.lines.push(value),
-                _ => {
-                    let line = String::from_utf8_lossy(&self.inbox[begin..end]);
-                    let start: String = line.chars().take(80).collect();
-                    heard.fault = Some(format!("sent a line that is no JSON object: `{start}`"));
-                }
+            if let Ok(value @ Value::Object(_)) = serde_json::from_slice(&self.inbox[begin..end]) {
+                heard.lines.push(value);
+            } else {
+                let line = String::from_utf8_lossy(&self.inbox[begin..end]);
+                let start: String = line.chars().take(80).collect();
+                heard.fault = Some(format!("sent a line that is no JSON object: `{start}`"));
             }
             begin = end + 1;
         }

@@ -24,9 +24,9 @@ use crate::record::{FromWorker, ToWorker};
 use crate::{AttemptId, WorkerSpec};
 
 /// A worker that ended sooner is not started again at once.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +318,7 @@ impl Pool {
             }
             Ok(FromWorker::Over { .. }) => self.rest(worker),
             Err(error) => {
-                tracing::warn!(%error, worker = worker.id, "a worker's shim sent what can't be read")
+                tracing::warn!(%error, worker = worker.id, "a worker's shim sent what can't be read");
             }
         }
     }

@@ -24,7 +24,7 @@ use super::channel::Channel;
 use super::logs::Logs;
 use super::{guard, namespace, process, tree, worker};
 use crate::fail_point;
-use crate::files::{reserve, sync_tree, write_durably};
+use crate::files::{reserve, sync_folder, sync_tree, write_whole};
 use crate::level::Level;
 use crate::record::{
     ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, Place, ShimRecord,
@@ -259,10 +259,12 @@ pub(crate) fn leave_forked_child(ended: &io::Result<()>) -> ! {
 }
 
 pub(super) fn write_shim_record(record: &ShimRecord, folder: &Path) -> io::Result<()> {
-    write_durably(
+    // In another boot all that it would prove is proved by that.
+    write_whole(
         &folder.join("shim.json"),
         &serde_json::to_vec_pretty(record)?,
     )
+    .map(drop)
 }
 
 struct Shim {
@@ -492,8 +494,26 @@ pub(crate) fn write_exit(
             .err()
             .map(|error| format!("the results could not be synced: {error}")),
     };
-    write_durably(
+    let written = write_whole(
         &place.folder.join("exit.json"),
         &serde_json::to_vec_pretty(&record)?,
-    )
+    )?;
+    fail_point("exit.json.unsynced");
+    written.sync_all()?;
+    sync_story(&place.folder)
+}
+
+/// What makes an attempt's folder whole after a power cut, its results aside: the job's story, and every name on the way.
+/// All of it at the end and at once, so that a journal is written once and not for each.
+fn sync_story(attempt: &Path) -> io::Result<()> {
+    let way: Vec<&Path> = attempt.ancestors().take(5).collect();
+    // attempts/n, attempts, the job, its shard, jobs
+    if let Some(job) = way.get(2) {
+        match File::open(job.join("job.json")) {
+            Ok(story) => story.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    way.into_iter().try_for_each(sync_folder)
 }

@@ -44,7 +44,7 @@ impl LocalExecutor {
                     tool_version,
                 }) => {
                     let Some(record) = self.living_shim(launch.id) else {
-                        return self.recover(launch.id).await;
+                        return self.recover(launch.id, None).await;
                     };
                     return Ok(Found::Running(Running {
                         shim: record.shim,
@@ -73,7 +73,7 @@ impl LocalExecutor {
                         return self.watch(launch.id).await.map(Found::Over);
                     }
                     if !self.lay_out(launch).await? {
-                        return self.recover(launch.id).await;
+                        return self.recover(launch.id, None).await;
                     }
                 }
             }
@@ -141,7 +141,7 @@ impl LocalExecutor {
         spec: &WorkerSpec,
         doing: Doing,
     ) -> io::Result<Arc<Worker>> {
-        let message = self.worker_message(id, folder, spec)?;
+        let message = self.worker_message(id, folder, spec);
         match spawn_shim(&message).await? {
             Some(StatusLine::Listening) => {}
             Some(StatusLine::Failed { message, os_error }) => {
@@ -165,12 +165,7 @@ impl LocalExecutor {
         .await
     }
 
-    fn worker_message(
-        &self,
-        id: &str,
-        folder: &Path,
-        spec: &WorkerSpec,
-    ) -> io::Result<StartMessage> {
+    fn worker_message(&self, id: &str, folder: &Path, spec: &WorkerSpec) -> StartMessage {
         let socket = socket_path(folder, id);
         let mut env = spec.env.clone();
         for (name, value) in [
@@ -180,7 +175,7 @@ impl LocalExecutor {
         ] {
             env.insert(name.to_owned(), value);
         }
-        Ok(StartMessage {
+        StartMessage {
             protocol: PROTOCOL,
             subject: Subject::Worker(WorkerMessage {
                 id: id.to_owned(),
@@ -206,7 +201,7 @@ impl LocalExecutor {
             cpu_priority: spec.cpu_priority,
             level: self.control.level(),
             groups: self.control.groups().cloned(),
-        })
+        }
     }
 
     async fn meet(&self, met: Met) -> io::Result<Arc<Worker>> {

@@ -27,7 +27,7 @@ use super::process::{self, now, tick};
 use super::shim::{self, Pair};
 use super::tree;
 use crate::fail_point;
-use crate::files::write_durably;
+use crate::files::write_whole;
 use crate::record::{
     AttemptMessage, FromGuard, FromWorker, GuardReport, Outcome, PROTOCOL, ShimRecord,
     StartMessage, StatusLine, ToGuard, ToWorker, ToolUsage, WorkerMessage, WorkerRecord,
@@ -58,7 +58,7 @@ pub(super) fn run(message: StartMessage, worker: WorkerMessage, _lock: &File) ->
         level: message.level,
         groups: pair.groups.clone(),
     };
-    write_durably(
+    write_whole(
         &message.folder.join(RECORD),
         &serde_json::to_vec_pretty(&record)?,
     )?;
@@ -330,7 +330,7 @@ impl WorkerShim {
 
     /// A worker that does not go, or does not answer. Its end comes from the guard.
     fn end_tree(&mut self) {
-        self.leaving = Some(tick() + Duration::from_secs(3600));
+        self.leaving = Some(tick() + Duration::from_hours(1));
         let (reason, grace_ms) = (StopReason::Shutdown, 0);
         self.guard.send(&ToGuard::Stop { reason, grace_ms }).ok();
     }
@@ -804,7 +804,7 @@ impl WorkerShim {
         report.usage.wall_s = current.since.elapsed().as_secs_f64();
         report.usage.cpu_s = (report.usage.cpu_s - current.cpu_before).max(0.0);
         report.started_at = Some(current.started_at);
-        report.tool_version = self.version.clone();
+        report.tool_version.clone_from(&self.version);
         if let Some(stop) = &current.stop {
             report.stopped = Some(stop.reason);
             return report;

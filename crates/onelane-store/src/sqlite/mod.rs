@@ -80,8 +80,9 @@ impl Store for SqliteStore {
     }
 
     async fn transition(&self, transition: Transition) -> Result<Job> {
+        let durable = transition.durable;
         self.writer
-            .call(0, move |desk| desk.transition(&transition))
+            .call_if(durable, 0, move |desk| desk.transition(&transition))
             .await
     }
 

@@ -26,6 +26,8 @@ const INBOX: usize = 1024;
 /// After about so many pages in the log a checkpoint is asked for.
 const CHECKPOINT_PAGES: usize = 1000;
 
+const SYNCED: &str = "PRAGMA synchronous = FULL";
+const UNSYNCED: &str = "PRAGMA synchronous = NORMAL";
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
@@ -126,6 +128,7 @@ impl Writer {
             sink: Arc::clone(&sink),
             checkpointer,
             pages_since_checkpoint: 0,
+            syncs: true,
             is_full: false,
         };
         let thread = std::thread::Builder::new()
@@ -149,10 +152,21 @@ impl Writer {
         T: Send + 'static,
         W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send + 'static,
     {
+        self.call_if(true, bytes, work).await
+    }
+
+    /// As [`Self::call`]; what isn't `durable` comes back when it is written, and is on disk with the next group that
+    /// has something durable.
+    pub(super) async fn call_if<T, W>(&self, durable: bool, bytes: usize, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send + 'static,
+    {
         let gone = || StoreError::Broken("the writer has ended".into());
         let (reply, answer) = oneshot::channel();
         let call = Call {
             bytes,
+            durable,
             work: Some(work),
             done: None,
             reply,
@@ -179,6 +193,8 @@ impl Drop for Writer {
 /// Something to write, and somebody who waits for it.
 trait Command: Send {
     fn bytes(&self) -> usize;
+    /// Whether its caller relies on the disk.
+    fn is_durable(&self) -> bool;
     /// Does the work inside the group's transaction.
     fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>>;
     /// Tells the caller, after the commit or its failure.
@@ -187,6 +203,7 @@ trait Command: Send {
 
 struct Call<T, W> {
     bytes: usize,
+    durable: bool,
     work: Option<W>,
     done: Option<T>,
     reply: oneshot::Sender<Result<T>>,
@@ -199,6 +216,10 @@ where
 {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
     }
 
     fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>> {
@@ -229,6 +250,8 @@ struct Scribe {
     sink: Sink,
     checkpointer: Checkpointer,
     pages_since_checkpoint: usize,
+    /// Commits are synced at the moment.
+    syncs: bool,
     /// The last group found no room.
     is_full: bool,
 }
@@ -259,6 +282,7 @@ impl Scribe {
 
     /// The whole group in one transaction; an error means that nothing of it is there.
     fn write(&mut self, group: &mut [Box<dyn Command>]) -> Outcome<Vec<Applied>> {
+        self.set_syncs(group.iter().any(|command| command.is_durable()))?;
         execute(&self.db, BEGIN)?;
         let applied = group
             .iter_mut()
@@ -266,6 +290,17 @@ impl Scribe {
             .collect::<Outcome<_>>()?;
         self.commit()?;
         Ok(applied)
+    }
+
+    /// In WAL mode a commit is synced with FULL and not with NORMAL; the log is one file, so that a sync takes along all
+    /// commits before it (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
+    fn set_syncs(&mut self, wanted: bool) -> Outcome<()> {
+        if self.syncs != wanted {
+            self.db
+                .execute_batch(if wanted { SYNCED } else { UNSYNCED })?;
+            self.syncs = wanted;
+        }
+        Ok(())
     }
 
     /// One command in its own savepoint, so that a bad row fails alone.
@@ -672,6 +707,7 @@ mod tests {
             sink: Sink::default(),
             checkpointer,
             pages_since_checkpoint: 0,
+            syncs: true,
             is_full: false,
         };
         let bad = |desk: &mut Desk<'_>| {
@@ -723,6 +759,7 @@ mod tests {
         (
             Call {
                 bytes: 0,
+                durable: true,
                 work,
                 done: None,
                 reply,

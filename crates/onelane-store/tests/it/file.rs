@@ -44,6 +44,7 @@ fn cancel(n: u8) -> Transition {
         },
         stop_reason: None,
         record: None,
+        durable: true,
     }
 }
 

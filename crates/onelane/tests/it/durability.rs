@@ -145,7 +145,7 @@ fn made_by(call: &Call) -> Option<(PathBuf, bool)> {
     }
 }
 
-/// A file that was renamed was synced under its earlier name, before.
+/// A file that was renamed was synced under its earlier name, before, or under its new one, afterwards.
 fn written_before_synced(
     calls: &[Call],
     path: &Path,
@@ -166,7 +166,10 @@ fn written_before_synced(
             call.is_sync() && call.path() == name && call.begun > last && call.done < rename.begun
         })
     };
-    renamed.map_or_else(|| synced(&name, last), in_time)
+    renamed.map_or_else(
+        || synced(&name, last),
+        |rename| in_time(rename) || synced(path, rename.done),
+    )
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ fn the_checkers_find_what_is_out_of_order(run: &Run) {
         attempt.join("output/sub/two"),
         attempt.join("output/sub"),
         attempt.join("output"),
-        attempt.join("exit.tmp"),
+        attempt.join("exit.json"),
         attempt.clone(),
     ];
     let above = attempt.ancestors().skip(1).take(3).map(Path::to_owned);

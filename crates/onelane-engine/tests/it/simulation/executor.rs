@@ -182,7 +182,7 @@ impl Executor for ModelExecutor {
         found.map(|found| self.hear(id, found))
     }
 
-    async fn recover(&self, id: AttemptId) -> Result<Found> {
+    async fn recover(&self, id: AttemptId, _claimed_in: Option<&str>) -> Result<Found> {
         self.look(id).await.map(|found| self.hear(id, found))
     }
 
