@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     stuck: Mutex<HashMap<JobId, String>>,
     pub stopping: AtomicBool,
     actions: mpsc::UnboundedSender<Action>,
+    /// Attempts whose ends are committed, and whose folders are not synced yet.
+    ended: mpsc::UnboundedSender<AttemptId>,
 }
 
 /// The tools in force: a reload replaces them all at once.
@@ -193,6 +195,7 @@ impl Engine {
     /// When the store can't be read.
     pub async fn start(setup: Setup) -> Result<Self, EngineError> {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let (ended, endings) = mpsc::unbounded_channel();
         let paused = setup.store.setting("paused").await?.as_deref() == Some("yes");
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(setup.machine, true)),
@@ -211,6 +214,7 @@ impl Engine {
             stuck: Mutex::default(),
             stopping: AtomicBool::new(false),
             actions: sender,
+            ended,
         });
         // Before the queue is read, so that no submission falls between.
         let sink = shared.clone();
@@ -220,6 +224,7 @@ impl Engine {
         shared.executor.take_up_workers(shared.workers()).await;
         rebuild(&shared).await?;
         tokio::spawn(perform_all(shared.clone(), receiver));
+        tokio::spawn(make_lasting(shared.executor.clone(), endings));
         let warm = shared.clone();
         // What stays always is started beside what waits: a worker's start takes no job's time.
         tokio::spawn(async move { warm.keep_workers().await });
@@ -434,6 +439,11 @@ async fn commit(shared: &Shared, mut transition: Transition) {
             Ok(job) => {
                 fail_point(after);
                 go_on(shared, id);
+                if job.state.is_final() && job.attempt > 0 {
+                    let attempt = job.attempt;
+                    // The receiver lives as long as the engine.
+                    shared.ended.send(AttemptId { job: id, attempt }).ok();
+                }
                 return shared.feed(Event::Committed(job));
             }
             Err(StoreError::NoSuchJob(_)) => return shared.feed(Event::Gone(id)),
@@ -450,6 +460,15 @@ async fn commit(shared: &Shared, mut transition: Transition) {
             Err(error) => hold(shared, id, &error.to_string()),
         }
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
+}
+
+/// One after another, and beside the next job: nobody waits for it.
+async fn make_lasting(executor: Arc<dyn Executor>, mut ended: mpsc::UnboundedReceiver<AttemptId>) {
+    while let Some(id) = ended.recv().await {
+        if let Err(error) = executor.make_lasting(id).await {
+            tracing::warn!(%error, job = %id.job, attempt = id.attempt, "an ended attempt's records are not synced");
+        }
     }
 }
 

@@ -18,12 +18,12 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Writes a file so that a reader finds all of it or none of it. After a power cut it may be anything.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<File> {
-    let (temporary, file) = write_aside(path, content)?;
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (temporary, _) = write_aside(path, content)?;
     named_fail_point(path, ["exit.json.written", "shim.json.written"]);
     fs::rename(&temporary, path)?;
     named_fail_point(path, ["exit.json.renamed", "shim.json.renamed"]);
-    Ok(file)
+    Ok(())
 }
 
 fn write_aside(path: &Path, content: &[u8]) -> io::Result<(PathBuf, File)> {
@@ -66,6 +66,11 @@ fn named_fail_point(path: &Path, names: [&str; 2]) {
     if let Some(name) = here {
         fail_point(name);
     }
+}
+
+/// Syncs every name on the way to an attempt's folder: attempts/n, attempts, the job, its shard, jobs.
+pub(crate) fn sync_way(attempt: &Path) -> io::Result<()> {
+    attempt.ancestors().take(5).try_for_each(sync_folder)
 }
 
 /// Syncs every file and folder below `folder`, and `folder` itself. Symbolic links are not followed.

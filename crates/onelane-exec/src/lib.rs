@@ -230,6 +230,12 @@ pub trait Executor: Send + Sync + 'static {
     /// Deletes all files of an ended job.
     async fn remove(&self, job: JobId) -> Result<(), ExecError>;
 
+    /// Syncs what is kept of an attempt besides its results, after its end was committed: until then a power cut may
+    /// take that, as the store has all of it that decides anything.
+    async fn make_lasting(&self, _id: AttemptId) -> Result<(), ExecError> {
+        Ok(())
+    }
+
     /// Takes up the warm workers that an earlier server left, those of these tools. Before the first attempt is
     /// looked at.
     async fn take_up_workers(&self, _workers: Vec<WorkerSpec>) {}

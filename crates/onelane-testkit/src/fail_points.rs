@@ -44,12 +44,11 @@ pub const GUARD: [&str; 4] = [
 ];
 
 /// Points in whoever writes one of the two files that decide about an attempt, named after it.
-pub const FILES: [&str; 5] = [
+pub const FILES: [&str; 4] = [
     "shim.json.written",
     "shim.json.renamed",
     "exit.json.written",
     "exit.json.renamed",
-    "exit.json.unsynced",
 ];
 
 /// Points in the shim of a warm worker.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::fail_point;
-use crate::files::{reserve, sync_folder, write_durably, write_whole};
+use crate::files::{reserve, sync_folder, sync_way, write_durably, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
@@ -290,6 +290,22 @@ impl Executor for LocalExecutor {
                 other => other,
             },
         )
+        .await
+    }
+
+    async fn make_lasting(&self, id: AttemptId) -> Result<(), ExecError> {
+        let (attempt, job) = (self.folder(id), self.paths(id.job).job);
+        blocking("sync an ended attempt's records", move || {
+            for record in [attempt.join("exit.json"), job.join("job.json")] {
+                match File::open(record) {
+                    Ok(file) => file.sync_all()?,
+                    // Deleted since, or it never began.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            sync_way(&attempt)
+        })
         .await
     }
 
@@ -686,7 +702,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     let moves = |file: &LaunchFile| matches!(file.content, LaunchContent::Upload(_));
     if launch.files.iter().any(moves) {
         // Whole only with all folders above it: before anything is moved here. All else that a power cut can take is
-        // in the store, or was never a result: it is synced at the end (`sync_story`).
+        // in the store, or was never a result: it is synced after the end (`make_lasting`).
         for folder in [&paths.job, shard, jobs] {
             sync_folder(folder)?;
         }
@@ -726,7 +742,7 @@ fn make_lock(path: &Path) -> io::Result<()> {
 fn bring(file: &LaunchFile, uploads: &Path, input: &Path) -> io::Result<()> {
     let target = input.join(&file.file);
     match &file.content {
-        LaunchContent::Inline(text) => write_whole(&target, text.as_bytes()).map(drop),
+        LaunchContent::Inline(text) => write_whole(&target, text.as_bytes()),
         LaunchContent::Upload(_) if target.exists() => Ok(()),
         LaunchContent::Upload(relative) => {
             fs::rename(uploads.join(relative), &target)?;

@@ -24,7 +24,7 @@ use super::channel::Channel;
 use super::logs::Logs;
 use super::{guard, namespace, process, tree, worker};
 use crate::fail_point;
-use crate::files::{reserve, sync_folder, sync_tree, write_whole};
+use crate::files::{reserve, sync_tree, sync_way, write_whole};
 use crate::level::Level;
 use crate::record::{
     ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, Place, ShimRecord,
@@ -264,7 +264,6 @@ pub(super) fn write_shim_record(record: &ShimRecord, folder: &Path) -> io::Resul
         &folder.join("shim.json"),
         &serde_json::to_vec_pretty(record)?,
     )
-    .map(drop)
 }
 
 struct Shim {
@@ -473,7 +472,7 @@ pub(crate) fn write_exit(
     logs: LogCounts,
     proof: &str,
 ) -> io::Result<()> {
-    let synced = sync_tree(&place.folder.join("output"));
+    let synced = sync_results(&place.folder);
     fail_point("shim.before_exit_record");
     let record = ExitRecord {
         protocol: PROTOCOL,
@@ -494,26 +493,19 @@ pub(crate) fn write_exit(
             .err()
             .map(|error| format!("the results could not be synced: {error}")),
     };
-    let written = write_whole(
+    // Not synced here: the end is durable when the store has it. Whoever commits it syncs this afterwards.
+    write_whole(
         &place.folder.join("exit.json"),
         &serde_json::to_vec_pretty(&record)?,
-    )?;
-    fail_point("exit.json.unsynced");
-    written.sync_all()?;
-    sync_story(&place.folder)
+    )
 }
 
-/// What makes an attempt's folder whole after a power cut, its results aside: the job's story, and every name on the way.
-/// All of it at the end and at once, so that a journal is written once and not for each.
-fn sync_story(attempt: &Path) -> io::Result<()> {
-    let way: Vec<&Path> = attempt.ancestors().take(5).collect();
-    // attempts/n, attempts, the job, its shard, jobs
-    if let Some(job) = way.get(2) {
-        match File::open(job.join("job.json")) {
-            Ok(story) => story.sync_all()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+/// Syncs results, and every name on the way to them; all at once, so that a journal is written once and not for each.
+fn sync_results(attempt: &Path) -> io::Result<()> {
+    let output = attempt.join("output");
+    if std::fs::read_dir(&output)?.next().is_none() {
+        return Ok(());
     }
-    way.into_iter().try_for_each(sync_folder)
+    sync_tree(&output)?;
+    sync_way(attempt)
 }

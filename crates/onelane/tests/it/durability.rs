@@ -104,9 +104,7 @@ fn succeeded_when_synced(calls: &[Call], data: &Path, id: &str) -> Verdict {
         let Some((made, content)) = made_by(call) else {
             continue;
         };
-        let stands_on = made.starts_with(&output)
-            || output.starts_with(&made)
-            || made == attempt.join("exit.json");
+        let stands_on = made.starts_with(&output) || output.starts_with(&made);
         if !stands_on || !made.starts_with(&jobs) || made == jobs {
             continue;
         }
@@ -122,8 +120,8 @@ fn succeeded_when_synced(calls: &[Call], data: &Path, id: &str) -> Verdict {
             ));
         }
     }
-    // shard, job, attempts, 1, output, sub, one, two, exit.json
-    if seen < 9 {
+    // shard, job, attempts, 1, output, sub, one, two
+    if seen < 8 {
         Err(format!("only {seen} entries were made"))
     } else {
         Ok(())
@@ -215,7 +213,6 @@ fn the_checkers_find_what_is_out_of_order(run: &Run) {
         attempt.join("output/sub/two"),
         attempt.join("output/sub"),
         attempt.join("output"),
-        attempt.join("exit.json"),
         attempt.clone(),
     ];
     let above = attempt.ancestors().skip(1).take(3).map(Path::to_owned);
