@@ -13,9 +13,10 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -114,6 +115,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         ["linger"] => linger(),
         ["linger", "again", since_s] => reexec(since_s),
         ["mark", folder, milliseconds, kind, ..] => mark(folder, milliseconds, kind),
+        ["warm", folder] => warm(Path::new(folder)),
         [behaviour, fifo, main] => misbehave(behaviour, fifo, main),
         _ => panic!("usage: hostile-child BEHAVIOUR FIFO stays|exits|eats"),
     }
@@ -524,25 +526,95 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+fn open_in(folder: &Path, name: &str) -> File {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o666);
+    options.open(folder.join(name)).unwrap()
+}
+
+fn leave_mark(folder: &Path, what: &str, job: &str, attempt: &str) {
+    let (pid, at) = (std::process::id(), monotonic_ns());
+    let line = format!("{what} {job} {attempt} {pid} {at}\n");
+    open_in(folder, "marks").write_all(line.as_bytes()).unwrap();
+}
+
+/// Takes the lock that a running job holds; false when another one has it.
+fn is_alone(lock: i32) -> bool {
+    // SAFETY: locks a descriptor of ours.
+    unsafe { libc::flock(lock, libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
+/// A warm worker (docs/warm-workers.md) whose jobs do as `mark` does, but for "fails", which ends the worker, and
+/// "escapes", which is "plain": what a worker leaves behind is its own.
+fn warm(folder: &Path) -> ExitCode {
+    let socket = std::env::var("ONELANE_WORKER_SOCKET").unwrap();
+    let mut socket = UnixStream::connect(socket).unwrap();
+    let mut lines = BufReader::new(socket.try_clone().unwrap());
+    let mut say = |kind: &str| writeln!(socket, r#"{{"type": "{kind}", "protocol": 1}}"#).is_ok();
+    say("hello");
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if lines.read_line(&mut line).unwrap_or(0) == 0 {
+            return ExitCode::SUCCESS;
+        }
+        let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+        match message["type"].as_str() {
+            Some("run") => {
+                let is_cancelled = warm_job(folder, &message, &mut lines);
+                say(if is_cancelled { "cancelled" } else { "done" });
+            }
+            Some("ping") => drop(say("pong")),
+            Some("bye") => return ExitCode::SUCCESS,
+            _ => {}
+        }
+    }
+}
+
+/// True when it was cancelled.
+fn warm_job(folder: &Path, message: &serde_json::Value, lines: &mut BufReader<UnixStream>) -> bool {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (job, attempt) = (text(&message["job"]), message["attempt"].to_string());
+    let params = &message["params"];
+    // Let go with the job, unless the worker is killed before.
+    let lock = open_in(folder, "one.lock");
+    let alone = is_alone(lock.as_raw_fd());
+    leave_mark(
+        folder,
+        if alone { "start" } else { "clash" },
+        &job,
+        &attempt,
+    );
+    let kind = text(&params["kind"]);
+    let time = Duration::from_millis(params["ms"].as_u64().unwrap());
+    if kind == "ignores" {
+        std::thread::sleep(time);
+    } else {
+        // A timeout of zero would be none.
+        let time = time.max(Duration::from_millis(1));
+        lines.get_ref().set_read_timeout(Some(time)).unwrap();
+        let told = lines.read_line(&mut String::new()).is_ok();
+        lines.get_ref().set_read_timeout(None).unwrap();
+        if told {
+            return true;
+        }
+    }
+    let output = text(&message["output"]);
+    std::fs::write(Path::new(&output).join("done.txt"), "done\n").unwrap();
+    leave_mark(folder, "end", &job, &attempt);
+    if kind == "fails" {
+        leave(3);
+    }
+    false
+}
+
 fn mark(folder: &str, milliseconds: &str, kind: &str) -> ExitCode {
     let folder = Path::new(folder);
-    let open = |name: &str| {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o666);
-        options.open(folder.join(name)).unwrap()
-    };
-    let mut marks = open("marks");
     // Descendants inherit the lock: it is taken for as long as any process of this tree lives.
-    let lock = inheritable(open("one.lock"));
-    // SAFETY: locks a descriptor of ours.
-    let alone = unsafe { libc::flock(lock, libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    let alone = is_alone(inheritable(open_in(folder, "one.lock")));
     let job = std::env::var("ONELANE_JOB_ID").unwrap();
     let attempt = std::env::var("ONELANE_ATTEMPT").unwrap();
-    let mut leave_mark = |what: &str| {
-        let (pid, at) = (std::process::id(), monotonic_ns());
-        let line = format!("{what} {job} {attempt} {pid} {at}\n");
-        marks.write_all(line.as_bytes()).unwrap();
-    };
+    let leave_mark = |what: &str| leave_mark(folder, what, &job, &attempt);
     leave_mark(if alone { "start" } else { "clash" });
     if kind == "escapes" {
         forked(|| {

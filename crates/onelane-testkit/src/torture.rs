@@ -197,6 +197,15 @@ type = "integer"
 [tools.mark.params.kind]
 type = "text"
 
+[tools.warm]
+worker = ["{child}", "warm", "{folder}"]
+keep = "300ms"
+max_jobs = 20
+[tools.warm.params.ms]
+type = "integer"
+[tools.warm.params.kind]
+type = "text"
+
 [tools.upload]
 command = ["{child}", "mark", "{folder}", "10", "plain", "{{data}}"]
 [tools.upload.params.data]

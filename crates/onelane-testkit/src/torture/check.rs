@@ -253,9 +253,8 @@ fn wrong_end(ledger: &Ledger, job: &Value, attempt: u64) -> Option<&'static str>
     }
 }
 
-/// Tools at once; shims get a moment to leave.
+/// Shims get a moment to leave, and warm workers the time that an idle one stays.
 async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
-    let mut left: Vec<String> = processes_of(child).into_iter().map(describe).collect();
     let binary = std::fs::read_link(format!("/proc/{}/exe", server.pid())).unwrap();
     let others = || {
         let mut pids = processes_of(&binary);
@@ -263,13 +262,13 @@ async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
         pids
     };
     for _ in 0..500 {
-        if others().is_empty() {
-            return left;
+        if others().is_empty() && processes_of(child).is_empty() {
+            return Vec::new();
         }
         pause(10).await;
     }
-    left.extend(others().into_iter().map(describe));
-    left
+    let left = others().into_iter().chain(processes_of(child));
+    left.map(describe).collect()
 }
 
 fn describe(pid: i32) -> String {

@@ -43,6 +43,7 @@ async fn backlog(world: &World) -> u64 {
 /// The same key until there is an answer, however often the server dies meanwhile.
 async fn submit(world: &World, dice: &mut Dice, key: String) {
     let is_upload = dice.below(12) == 0;
+    let tool = if dice.below(3) == 0 { "warm" } else { "mark" };
     let (params, fails) = some_job(dice);
     for _ in 0..6000 {
         let answer = if is_upload {
@@ -52,7 +53,7 @@ async fn submit(world: &World, dice: &mut Dice, key: String) {
             };
             world.ask(Method::POST, &path, send).await
         } else {
-            let path = format!("/tools/mark/jobs?name={key}");
+            let path = format!("/tools/{tool}/jobs?name={key}");
             let send = |request: reqwest::RequestBuilder| {
                 request.header("Idempotency-Key", &key).json(&params)
             };

@@ -27,6 +27,11 @@ impl Story {
             command = ["{child}", "mark", "{here}", "{{ms}}", "{{kind}}"]
             params.ms = {{ type = "integer" }}
             params.kind = {{ type = "text", default = "escapes" }}
+            [tools.warm]
+            worker = ["{child}", "warm", "{here}"]
+            keep = "100ms"
+            params.ms = {{ type = "integer" }}
+            params.kind = {{ type = "text", default = "plain" }}
             [tools.upload]
             command = ["{child}", "mark", "{here}", "10", "plain", "{{data}}"]
             params.data = {{ type = "fasta", alphabet = "protein" }}
@@ -115,6 +120,12 @@ impl Story {
             let job = self.until(id, is_final).await;
             assert_eq!(job["state"], "succeeded", "{}: {job}", self.point);
         }
+        let params = json!({"ms": 20});
+        let warm = Body::Job("warm", &params);
+        let (_, warm) = self.insist(Method::POST, "/tools/warm/jobs", warm).await;
+        let warm = warm["id"].as_str().unwrap().to_owned();
+        let job = self.until(&warm, is_final).await;
+        assert_eq!(job["state"], "succeeded", "{}: {job}", self.point);
         let struck = self.submit("struck", &json!({"ms": 600})).await;
         self.until(&struck, |job| job["state"] == "running").await;
         self.kill_shim(&struck);
@@ -166,6 +177,11 @@ async fn survive(points: &[&'static str]) {
     for point in points {
         let (folder, mut story) = Story::begin(point);
         story.tell().await;
+        // An idle worker goes after a while.
+        let since = Instant::now();
+        while folder.path().join("token").exists() && since.elapsed() < LONG / 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         assert!(
             !folder.path().join("token").exists(),
             "{point} was not reached: is the name right?"
@@ -186,7 +202,7 @@ async fn survive(points: &[&'static str]) {
         assert_eq!(different.len(), starts.len(), "{point}: {marks}");
         // One job a key.
         let (_, list) = story.insist(Method::GET, "/jobs", Body::None).await;
-        assert_eq!(list["jobs"].as_array().unwrap().len(), 3, "{point}: {list}");
+        assert_eq!(list["jobs"].as_array().unwrap().len(), 4, "{point}: {list}");
     }
 }
 
@@ -213,4 +229,9 @@ async fn a_guard_that_dies_anywhere_leaves_nothing_and_nothing_stuck() {
 #[tokio::test]
 async fn a_record_that_is_half_written_is_never_believed() {
     survive(&fail_points::FILES).await;
+}
+
+#[tokio::test]
+async fn a_warm_workers_shim_that_dies_anywhere_leaves_nothing_and_nothing_stuck() {
+    survive(&fail_points::WORKER).await;
 }
