@@ -1,0 +1,92 @@
+"""What a function learns of the job that it works on, and what it can say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+
+Send = Callable[[Dict[str, Any]], None]
+
+# A message has 16 MiB at most, and a letter of a log up to 12 bytes in JSON.
+_LOG_LETTERS = 1 << 20
+
+
+class Cancelled(BaseException):
+    """The job was cancelled, or its time is over.
+
+    It is raised in the middle of the function, like ``KeyboardInterrupt``; not an ``Exception``, so that
+    ``except Exception`` does not swallow it. Clean up in ``finally`` or a ``with``, and let it pass.
+    """
+
+
+@dataclasses.dataclass
+class Job:
+    """The running job, for a function that has an argument ``job: onelane.Job``."""
+
+    id: str
+    attempt: int
+    tool: str
+    name: Optional[str]
+    params: Mapping[str, Any]
+    #: Where the parameters' files are.
+    input_dir: Path
+    #: What is left here when the function returns is the job's result.
+    output_dir: Path
+    #: A folder of the job's own for all else.
+    work_dir: Path
+    cpus: int
+    memory_bytes: int
+    #: True once somebody wants the job to end.
+    cancelled: bool = False
+    _send: Send = dataclasses.field(default=lambda message: None, repr=False)
+    _last: Tuple[float, str] = dataclasses.field(default=(-1.0, ""), repr=False)
+
+    @classmethod
+    def of_message(cls, message: Mapping[str, Any], send: Send) -> Job:
+        """The job of a ``run`` message."""
+        return cls(
+            id=message["job"],
+            attempt=message["attempt"],
+            tool=message["tool"],
+            name=message.get("name"),
+            params=message["params"],
+            input_dir=Path(message["input"]),
+            output_dir=Path(message["output"]),
+            work_dir=Path(message["work"]),
+            cpus=message["cpus"],
+            memory_bytes=message["memory_bytes"],
+            _send=send,
+        )
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tells how far the job is, from 0 to 1, and what it does. Cheap enough for a tight loop.
+
+        Raises `Cancelled` when the job was cancelled, so that a loop which swallowed it once ends all the same.
+        """
+        if self.cancelled:
+            raise Cancelled
+        if not math.isfinite(fraction):
+            raise ValueError(f"a job's progress is between 0 and 1, not {fraction}")
+        fraction = min(max(fraction, 0.0), 1.0)
+        before, words = self._last
+        # Nobody sees a step of less than a thousandth.
+        if message == words and abs(fraction - before) < 0.001 and fraction < 1.0:
+            return
+        self._last = (fraction, message)
+        self._send({"type": "progress", "fraction": fraction, "message": message})
+
+    def log(self, text: str, stream: str = "stderr") -> None:
+        """Adds a line to the job's log, ``stdout`` or ``stderr``; `print` does so too."""
+        if stream not in ("stdout", "stderr"):
+            raise ValueError(f"a job's logs are stdout and stderr, not {stream}")
+        text = text if text.endswith("\n") else text + "\n"
+        for begin in range(0, len(text), _LOG_LETTERS):
+            part = text[begin : begin + _LOG_LETTERS]
+            self._send({"type": "log", "stream": stream, "text": part})
+
+    def result(self, file: Union[str, Path]) -> None:
+        """Declares a file in `output_dir` a result: a job that ends without it has failed."""
+        relative = self.output_dir.joinpath(file).relative_to(self.output_dir)
+        self._send({"type": "result", "file": relative.as_posix()})
