@@ -122,6 +122,7 @@ def sleeps(how: str, job: onelane.Job) -> str:
             subprocess.run(["sleep", "600"], check=True)
         elif how == "swallow":
             try:
+                job.log("within")
                 time.sleep(600)
             except BaseException:  # noqa: BLE001
                 return "finished all the same"

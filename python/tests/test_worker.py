@@ -174,7 +174,7 @@ def test_a_job_that_ends_well_in_spite_of_a_cancel_is_done(worker: Start) -> Non
     peer = worker("sleeps")
     peer.hello()
     peer.start(how="swallow")
-    peer.receive()
+    assert [peer.receive()["text"] for _ in range(2)] == ["ready\n", "within\n"]
     peer.send({"type": "cancel", "reason": "cancel", "grace_ms": 10000})
     assert peer.until_end()[-1] == {"type": "done", "result": "finished all the same"}
 
