@@ -14,7 +14,7 @@ from onelane._job import Job
 
 T = TypeVar("T")
 
-_ANNOTATED = type(typing.Annotated[int, 0])
+_ANNOTATED: Any = type(typing.Annotated[int, 0])
 _UNIONS: Tuple[Any, ...] = (Union, getattr(types, "UnionType", Union))
 
 
