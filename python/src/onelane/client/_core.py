@@ -175,7 +175,8 @@ class Core:
         self, job: str, stream: str, follow: bool, lines: "_Lines", seen: "_Seen", patience: "_Patience"
     ) -> Steps[None]:
         view = yield from self._view_once(job)
-        skip = seen.skip(view.attempt)
+        # A log that is opened before there is an attempt begins with the first.
+        skip = seen.skip(max(view.attempt, 1))
         query = (("follow", "true"),) if follow else ()
         # A long silence is taken for a lost connection: asking again costs little, and finds out.
         timeout_s = 300.0 if follow else 30.0
