@@ -104,15 +104,27 @@ fn read_message() -> io::Result<StartMessage> {
 
 /// Whoever started the server may have left files open. A pipe that a shim held would keep its reader waiting for as
 /// long as the job runs.
-#[expect(unsafe_code, reason = "close_range has no safe wrapper")]
+#[expect(unsafe_code, reason = "closing what others opened has no safe wrapper")]
 fn close_inherited() -> io::Result<()> {
+    use nix::libc;
+    // The system call itself: the C library has a name for it only since 2.34, and older ones are to be served too.
     // SAFETY: a shim begins here; it has opened nothing above standard error yet.
-    let result = unsafe { nix::libc::close_range(3, u32::MAX, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    if unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) } == 0 {
+        return Ok(());
     }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() != Some(libc::ENOSYS) {
+        return Err(error);
+    }
+    // A kernel before 5.9. The list is whole before anything is closed, its own folder's descriptor among it.
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // SAFETY: as above; closing the list's own, which is closed by now, does nothing.
+        unsafe { libc::close(descriptor) };
+    }
+    Ok(())
 }
 
 fn block_signals() -> io::Result<()> {

@@ -95,15 +95,23 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// `--retry-for`, shared by the commands that wait.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct RetryOptions {
-    /// How long to wait for a server that is away
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
-    retry_for: Duration,
+    /// How long to wait for a server that is away [default: 10m]
+    #[arg(long, value_name = "TIME", env = "ONELANE_RETRY_FOR", value_parser = parse_duration)]
+    retry_for: Option<Duration>,
 }
+
+/// How long to wait for a server that is away, where nobody says.
+const RETRY_FOR: Duration = Duration::from_mins(10);
 
 impl RetryOptions {
     /// As the client wants it.
     pub(crate) fn patience(self) -> Patience {
-        Patience(self.retry_for)
+        Patience(self.retry_for.unwrap_or(RETRY_FOR))
+    }
+
+    /// True for somebody who asked for patience: then a server that is away at the first word is no wrong address.
+    pub(crate) fn is_asked_for(self) -> bool {
+        self.retry_for.is_some()
     }
 }
 

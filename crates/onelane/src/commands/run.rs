@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, mut options: Options) -> anyhow::Resu
     // Listening starts before the job exists: an interrupt between the two would leave it behind.
     let interrupted = interruption()?;
     let whole = async {
-        let job = submit(context, &submission, patience).await?;
+        let job = submit(context, &submission, options.retry).await?;
         context.output.note(&format!(
             "job {} (take it up again with --key {key})",
             job.id
@@ -53,18 +53,22 @@ pub(crate) async fn run(context: &Context, mut options: Options) -> anyhow::Resu
     }
 }
 
-/// Submits. Nobody there at the first word is most likely a wrong address and said at once; whatever goes wrong
-/// later is waited out, for the key makes sending it again harmless.
+/// Submits. Nobody there at the first word is most likely a wrong address and said at once, except to those who asked
+/// for patience; whatever goes wrong later is waited out, for the key makes sending it again harmless.
 async fn submit(
     context: &Context,
     submission: &Submission,
-    patience: Patience,
+    retry: RetryOptions,
 ) -> anyhow::Result<Seen<JobView>> {
     let first = context.client.submit(submission).await;
+    let is_nobody = matches!(first, Err(ClientError::NoServer { .. }));
     match first {
-        Err(error) if error.is_passing() && !matches!(error, ClientError::NoServer { .. }) => {
-            context.output.note(&format!("{error}; trying again"))?;
-            Ok(patience
+        Err(error) if error.is_passing() && (!is_nobody || retry.is_asked_for()) => {
+            let words = error.to_string();
+            let words = words.lines().next().unwrap_or_default();
+            context.output.note(&format!("{words}; trying again"))?;
+            Ok(retry
+                .patience()
                 .ask(|_| (), async || context.client.submit(submission).await)
                 .await?)
         }
