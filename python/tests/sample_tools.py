@@ -82,6 +82,11 @@ def steps(n: int, job: onelane.Job) -> None:
     print("end", file=sys.stderr)
 
 
+def many(n: int, job: onelane.Job) -> None:
+    for i in range(n):
+        job.progress((i + 1) / n, f"step {i + 1}")
+
+
 def fails() -> None:
     print("before")
     raise ValueError("no such chain: B")

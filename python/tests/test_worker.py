@@ -109,6 +109,16 @@ def test_progress_logs_and_results_are_told_and_printing_is_flushed(worker: Star
     assert (peer.stdout.read_text(), peer.stderr.read_text()) == ("begin\n", "end\n")
 
 
+def test_a_tight_loop_does_not_flood_the_server_and_the_last_step_is_told(worker: Start) -> None:
+    peer = worker("many")
+    peer.hello()
+    peer.start(n=200_000)
+    *steps, end = peer.until_end()
+    assert end == {"type": "done"} and steps[0]["message"] == "step 1"
+    assert steps[-1] == {"type": "progress", "fraction": 1.0, "message": "step 200000"}
+    assert len(steps) < 2000
+
+
 def test_an_exception_is_the_failure_and_its_traceback_is_printed(worker: Start) -> None:
     peer = worker("fails")
     peer.hello()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Union
 
 Send = Callable[[Dict[str, Any]], None]
 
@@ -19,6 +20,35 @@ class Cancelled(BaseException):
     It is raised in the middle of the function, like ``KeyboardInterrupt``; not an ``Exception``, so that
     ``except Exception`` does not swallow it. Clean up in ``finally`` or a ``with``, and let it pass.
     """
+
+
+class Steps:
+    """Lets a burst of steps pass, then ten a second: nobody sees more."""
+
+    _BURST = 50.0
+    _EACH_SECOND = 10.0
+
+    def __init__(self) -> None:
+        self._left = self._BURST
+        self._at = time.monotonic()
+        self._held: Optional[Dict[str, Any]] = None
+
+    def say(self, step: Dict[str, Any], send: Send) -> None:
+        """Sends the step, or keeps it."""
+        now = time.monotonic()
+        self._left = min(self._BURST, self._left + (now - self._at) * self._EACH_SECOND)
+        self._at = now
+        if self._left < 1:
+            self._held = step
+            return
+        self._left -= 1
+        self._held = None
+        send(step)
+
+    def end(self, send: Send) -> None:
+        """Sends the last step, if it was kept."""
+        if self._held is not None:
+            send(self._held)
 
 
 @dataclasses.dataclass
@@ -41,7 +71,7 @@ class Job:
     #: True once somebody wants the job to end.
     cancelled: bool = False
     _send: Send = dataclasses.field(default=lambda message: None, repr=False)
-    _last: Tuple[float, str] = dataclasses.field(default=(-1.0, ""), repr=False)
+    _steps: Steps = dataclasses.field(default_factory=lambda: Steps(), repr=False)
 
     @classmethod
     def of_message(cls, message: Mapping[str, Any], send: Send) -> Job:
@@ -61,7 +91,8 @@ class Job:
         )
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tells how far the job is, from 0 to 1, and what it does. Cheap enough for a tight loop.
+        """Tells how far the job is, from 0 to 1, and what it does. Cheap enough for a tight loop, which is not told
+        step by step: ten a second are, and the last one.
 
         Raises `Cancelled` when the job was cancelled, so that a loop which swallowed it once ends all the same.
         """
@@ -69,13 +100,10 @@ class Job:
             raise Cancelled
         if not math.isfinite(fraction):
             raise ValueError(f"a job's progress is between 0 and 1, not {fraction}")
-        fraction = min(max(fraction, 0.0), 1.0)
-        before, words = self._last
-        # Nobody sees a step of less than a thousandth.
-        if message == words and abs(fraction - before) < 0.001 and fraction < 1.0:
-            return
-        self._last = (fraction, message)
-        self._send({"type": "progress", "fraction": fraction, "message": message})
+        self._steps.say({"type": "progress", "fraction": min(max(fraction, 0.0), 1.0), "message": message}, self._send)
+
+    def _end(self) -> None:
+        self._steps.end(self._send)
 
     def log(self, text: str, stream: str = "stderr") -> None:
         """Adds a line to the job's log, ``stdout`` or ``stderr``; `print` does so too."""

@@ -172,6 +172,7 @@ class Worker:
             self._connection.send({"type": "pong", "id": message.get("id")})
             return
         answer = self._run(message["job"])
+        message["job"]._end()
         _flush()
         self._connection.send(answer)
 
