@@ -8,6 +8,7 @@
 mod large;
 mod mutants;
 mod ordeal;
+mod python;
 mod simulate;
 
 use std::path::{Path, PathBuf};
@@ -56,9 +57,11 @@ fn main() -> anyhow::Result<()> {
         Some("hostile") => ordeal::hostile(&arguments),
         Some("failpoints") => ordeal::fail_points(),
         Some("large") => large::run(),
+        Some("python") => python_package(&python::prepare()?).map(drop),
         _ => bail!(
             "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
-             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints | large"
+             torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints | large | \
+             python"
         ),
     }
 }
@@ -66,9 +69,10 @@ fn main() -> anyhow::Result<()> {
 fn test() -> anyhow::Result<()> {
     let strict = std::env::var_os("CI").is_some();
     let mut missing = install_packages()?;
-    let python = install_python(&root());
-    if let Err(error) = &python {
-        missing.push(format!("Python clients ({error:#})"));
+    let python = install_python(&root(), "python", &PYTHON);
+    let wheels = python::prepare();
+    for error in [&python, &wheels].into_iter().filter_map(|made| made.as_ref().err()) {
+        missing.push(format!("Python packages ({error:#})"));
     }
     if strict && !missing.is_empty() {
         bail!(
@@ -79,11 +83,29 @@ fn test() -> anyhow::Result<()> {
     run_tests(python.ok().as_deref(), strict)?;
     ordeal::fail_points()?;
     ordeal::torture(&[])?;
-    run(cargo().args(["run", "--release", "--", "demo"]))?;
+    // One release build serves all: the binary of the wheel is the one that is shown.
+    let mut demo = match &wheels {
+        Ok(python) => Command::new(python_package(python)?),
+        Err(_) => cargo_run_release(),
+    };
+    run(demo.arg("demo"))?;
     for name in &missing {
         println!("SKIPPED, because it is not installed: {name}");
     }
     Ok(())
+}
+
+/// Builds and tests the Python package; gives the server's binary.
+fn python_package(python: &Path) -> anyhow::Result<PathBuf> {
+    let (wheel, binary) = python::build(python)?;
+    python::test(python, &wheel, &binary)?;
+    Ok(binary)
+}
+
+fn cargo_run_release() -> Command {
+    let mut command = cargo();
+    command.args(["run", "--release", "--"]);
+    command
 }
 
 fn run_tests(python: Option<&Path>, strict: bool) -> anyhow::Result<()> {
@@ -133,11 +155,11 @@ fn install_packages() -> anyhow::Result<Vec<String>> {
 }
 
 /// A virtual environment under `target/`, made once for these versions.
-fn install_python(root: &Path) -> anyhow::Result<PathBuf> {
-    let folder = root.join("target").join("python");
+fn install_python(root: &Path, name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let folder = root.join("target").join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join("versions");
-    let versions = PYTHON.join("\n");
+    let versions = packages.join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|there| there == versions) {
         return Ok(python);
     }
@@ -158,7 +180,7 @@ fn install_python(root: &Path) -> anyhow::Result<PathBuf> {
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet"])
-        .args(PYTHON))?;
+        .args(packages))?;
     std::fs::write(&stamp, versions)?;
     Ok(python)
 }
