@@ -71,7 +71,10 @@ fn test() -> anyhow::Result<()> {
     let mut missing = install_packages()?;
     let python = install_python(&root(), "python", &PYTHON);
     let wheels = python::prepare();
-    for error in [&python, &wheels].into_iter().filter_map(|made| made.as_ref().err()) {
+    for error in [&python, &wheels]
+        .into_iter()
+        .filter_map(|made| made.as_ref().err())
+    {
         missing.push(format!("Python packages ({error:#})"));
     }
     if strict && !missing.is_empty() {

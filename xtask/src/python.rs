@@ -29,17 +29,22 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
 
 /// Builds the wheel, and gives it and the server's binary that is in it.
 pub(crate) fn build(python: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let (host, wheels) = (host()?, target.join("wheels"));
     if wheels.is_dir() {
         std::fs::remove_dir_all(&wheels)?;
     }
     let mut maturin = Command::new(python.with_file_name("maturin"));
     maturin.current_dir(root().join("python/server"));
-    maturin
-        .env("PATH", path_with(python)?)
-        .args(["build", "--release", "--zig", "--target", &host, "--out"]);
+    maturin.env("PATH", path_with(python)?).args([
+        "build",
+        "--release",
+        "--zig",
+        "--target",
+        &host,
+        "--out",
+    ]);
     run(maturin.arg(&wheels))?;
     let wheel = std::fs::read_dir(&wheels)?
         .next()
