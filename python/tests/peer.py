@@ -63,7 +63,7 @@ class Peer:
             try:
                 self.socket, _address = self._listener.accept()
                 break
-            except TimeoutError:
+            except socket.timeout:  # until 3.9 no TimeoutError
                 assert self.process.poll() is None, f"the worker ended: {self.stderr.read_text()}"
         assert self.socket is not None, "the worker did not connect"
         self.socket.settimeout(DEADLINE_S)

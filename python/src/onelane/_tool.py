@@ -253,10 +253,7 @@ def _docstring(target: Any) -> Tuple[Optional[str], Optional[str]]:
 
 
 def _parameter(annotation: Any, default: Any) -> Parameter:
-    annotation, marker = _unwrap_annotated(annotation)
-    annotation, is_optional = _unwrap_optional(annotation)
-    if marker is None:
-        annotation, marker = _unwrap_annotated(annotation)
+    annotation, marker, is_optional = _unwrap(annotation)
     if annotation is inspect.Parameter.empty:
         raise TypeError("it has no annotation")
     parameter = _of_type(annotation, marker)
@@ -270,22 +267,28 @@ def _parameter(annotation: Any, default: Any) -> Parameter:
     return Parameter(table, parameter.convert)
 
 
-def _unwrap_annotated(annotation: Any) -> Tuple[Any, Optional[Param]]:
-    if not isinstance(annotation, _ANNOTATED):
-        return annotation, None
-    markers = [item for item in annotation.__metadata__ if isinstance(item, Param)]
+def _unwrap(annotation: Any) -> Tuple[Any, Optional[Param], bool]:
+    """Takes off ``Annotated`` and ``Optional``, in whatever order; before 3.11 Python adds an ``Optional`` of its own."""
+    markers: List[Param] = []
+    is_optional = False
+    while True:
+        if isinstance(annotation, _ANNOTATED):
+            markers += [item for item in annotation.__metadata__ if isinstance(item, Param)]
+            annotation = typing.get_args(annotation)[0]
+        elif typing.get_origin(annotation) in _UNIONS:
+            annotation, is_optional = _unwrap_optional(annotation), True
+        else:
+            break
     if len(markers) > 1:
         raise TypeError("one of Param, Text, Number, File, Fasta and Fastq is enough")
-    return typing.get_args(annotation)[0], markers[0] if markers else None
+    return annotation, markers[0] if markers else None, is_optional
 
 
-def _unwrap_optional(annotation: Any) -> Tuple[Any, bool]:
-    if typing.get_origin(annotation) not in _UNIONS:
-        return annotation, False
+def _unwrap_optional(annotation: Any) -> Any:
     members = [member for member in typing.get_args(annotation) if member is not type(None)]
-    if len(members) != 1 or len(members) == len(typing.get_args(annotation)):
+    if len(members) != 1:
         raise TypeError("a Union of several types is not supported")
-    return members[0], True
+    return members[0]
 
 
 def _of_type(annotation: Any, marker: Optional[Param]) -> Parameter:
