@@ -28,7 +28,7 @@ OLDEST_GLIBC = (2, 28)
 
 @pytest.fixture(scope="module")
 def server_wheel() -> Path:
-    """What maturin has built: `cargo xtask python` does, or see CONTRIBUTING.md."""
+    """What maturin has built: `cargo xtask python` does."""
     named = os.environ.get("ONELANE_SERVER_WHEEL")
     if named is None:
         assert not os.environ.get("CI"), "ONELANE_SERVER_WHEEL is not set"
