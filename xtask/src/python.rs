@@ -11,12 +11,13 @@ use crate::{cargo, install_python, root, run};
 
 /// Pinned: what builds the wheels, checks the types and runs the tests; and the workflow manager of an example. Zig is
 /// the linker that knows older C libraries.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "pytest==9.2.0",
     "mypy==2.4.1",
     "httpx==0.28.1",
     "tqdm==4.70.1",
     "hatchling==1.33.0",
+    "editables==0.5",
     "maturin==1.16.0",
     "ziglang==0.15.2",
     "snakemake==9.27.1",
