@@ -10,6 +10,9 @@ use serde_json::Value;
 /// A line has so many bytes at most, both ways.
 pub(crate) const LINE_BYTES: usize = 16 << 20;
 
+/// So much is read before something else gets its turn, in bytes.
+const AT_ONCE: usize = 1 << 20;
+
 /// A connected worker.
 pub(crate) struct Peer {
     socket: UnixStream,
@@ -71,17 +74,19 @@ impl Peer {
         self.socket.shutdown(std::net::Shutdown::Write).ok();
     }
 
-    /// Reads what is there.
+    /// Reads what is there, or a part of it: a worker that floods its socket must not keep its shim from all else.
     pub(crate) fn hear(&mut self) -> Heard {
         let mut heard = Heard {
             lines: Vec::new(),
             fault: None,
         };
         let mut part = [0_u8; 16 * 1024];
-        while heard.fault.is_none() {
+        let mut left = AT_ONCE;
+        while heard.fault.is_none() && left > 0 {
             match self.socket.read(&mut part) {
                 Ok(0) => heard.fault = Some("closed its socket".to_owned()),
                 Ok(count) => {
+                    left = left.saturating_sub(count);
                     self.inbox.extend_from_slice(&part[..count]);
                     self.take_lines(&mut heard);
                 }

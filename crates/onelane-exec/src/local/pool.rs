@@ -25,6 +25,8 @@ use crate::{AttemptId, WorkerSpec};
 
 /// A worker that ended sooner is not started again at once.
 const SOON: Duration = Duration::from_mins(1);
+/// A server that ends waits so long for its workers.
+const LAST_WAIT: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -231,9 +233,13 @@ impl Pool {
         for worker in &idle {
             worker.dismiss();
         }
-        for worker in &idle {
-            worker.until_gone().await;
-        }
+        let all_gone = async {
+            for worker in &idle {
+                worker.until_gone().await;
+            }
+        };
+        // A shim ends its worker by itself when its server is gone: nobody has to wait for one that does not die.
+        tokio::time::timeout(LAST_WAIT, all_gone).await.ok();
     }
 
     /// Connects to a worker's shim. `doing` is what it does unless it says otherwise. When the worker is gone its

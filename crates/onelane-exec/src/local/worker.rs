@@ -43,6 +43,10 @@ const ALONE: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A worker that closes its socket may be about to end: its end says more.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// Progress is written so often at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// … and its message has so many characters at most.
+const PROGRESS_CHARS: usize = 1_000;
 /// What is kept of each of the worker's own logs, in bytes: what it says while no job runs.
 const OWN_LOG_BYTES: u64 = 1 << 20;
 
@@ -131,6 +135,7 @@ struct Current {
     stop: Option<Stopping>,
     fault: Option<Fault>,
     results: Vec<String>,
+    progress: ProgressFile,
 }
 
 struct Stopping {
@@ -258,6 +263,7 @@ impl WorkerShim {
         let stop = current.and_then(|current| current.stop.as_ref());
         let fault = current.and_then(|current| current.fault.as_ref());
         let moments = [
+            current.and_then(|current| current.progress.next_moment()),
             stop.filter(|stop| !stop.killed).map(|stop| stop.deadline),
             fault
                 .filter(|fault| !fault.told)
@@ -290,6 +296,11 @@ impl WorkerShim {
     fn keep_time(&mut self) {
         let now = tick();
         self.keep_limits();
+        if let Some(current) = &mut self.current {
+            current
+                .progress
+                .write_if_due(&current.message.place.folder, now);
+        }
         let grace = self.grace();
         if let Some(current) = &mut self.current {
             if let Some(stop) = &mut current.stop
@@ -507,6 +518,7 @@ impl WorkerShim {
             stop: None,
             fault: None,
             results: Vec::new(),
+            progress: ProgressFile::default(),
         });
         self.share_lock();
         Ok(())
@@ -649,7 +661,7 @@ impl WorkerShim {
             return Ok(());
         };
         match kind {
-            "progress" => note_progress(&current.message.place.folder, line),
+            "progress" => current.progress.note(&current.message.place.folder, line),
             "log" => {
                 let added = text("text").unwrap_or_default().as_bytes();
                 self.logs.add(text("stream") == Some("stderr"), added);
@@ -711,7 +723,7 @@ impl WorkerShim {
 
     /// The worker has ended the job, and lives on.
     fn finish(&mut self, outcome: Outcome) -> io::Result<()> {
-        let Some(current) = self.current.take() else {
+        let Some(mut current) = self.current.take() else {
             return Ok(());
         };
         fail_point("worker.after_done");
@@ -729,7 +741,7 @@ impl WorkerShim {
             leftovers_killed: 0,
             tool_version: self.version.clone(),
         };
-        self.write_down(&current, report, "worker")?;
+        self.write_down(&mut current, report, "worker")?;
         // A kill that is on its way would meet the next job.
         let killed = current.stop.is_some_and(|stop| stop.killed) || current.fault.is_some();
         self.jobs += 1;
@@ -749,10 +761,11 @@ impl WorkerShim {
 
     fn write_down(
         &mut self,
-        current: &Current,
+        current: &mut Current,
         report: GuardReport,
         proof: &str,
     ) -> io::Result<()> {
+        current.progress.write(&current.message.place.folder);
         let counts = self.logs.finish();
         self.notices.rm_watch(current.watch).ok();
         shim::write_exit(&current.message.place, report, counts, proof)?;
@@ -784,9 +797,9 @@ impl WorkerShim {
     fn wind_up(&mut self, report: GuardReport) -> io::Result<()> {
         fail_point("worker.after_report");
         let server_is_there = self.server.is_some();
-        if let Some(current) = self.current.take() {
+        if let Some(mut current) = self.current.take() {
             let report = self.last_report(&current, report);
-            self.write_down(&current, report, "echild")?;
+            self.write_down(&mut current, report, "echild")?;
             self.tell(&FromWorker::Over {
                 id: current.message.place.id,
                 leaving: true,
@@ -863,22 +876,56 @@ fn is_inside(file: &str) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
-/// As a tool would, into its progress file. A courtesy.
-fn note_progress(folder: &Path, line: &Value) {
-    let Some(fraction) = line.get("fraction").and_then(Value::as_f64) else {
-        return;
-    };
-    let message = line
-        .get("message")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let message = message.replace(['\n', '\r'], " ");
-    let file = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(folder.join("progress"));
-    if let Ok(mut file) = file {
-        file.write_all(format!("{fraction} {message}\n").as_bytes())
-            .ok();
+/// Progress, as a tool would write it into its file; so often and no more, however often the worker tells it.
+#[derive(Default)]
+struct ProgressFile {
+    /// The newest line that is not written yet.
+    pending: Option<String>,
+    written: Option<Instant>,
+}
+
+impl ProgressFile {
+    fn note(&mut self, folder: &Path, line: &Value) {
+        let Some(fraction) = line.get("fraction").and_then(Value::as_f64) else {
+            return;
+        };
+        let message = line
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let message = message.replace(['\n', '\r'], " ");
+        let message: String = message.chars().take(PROGRESS_CHARS).collect();
+        self.pending = Some(format!("{fraction} {message}\n"));
+        self.write_if_due(folder, tick());
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let written = self.written?;
+        self.pending.as_ref().map(|_| written + PROGRESS_EVERY)
+    }
+
+    fn write_if_due(&mut self, folder: &Path, now: Instant) {
+        if self
+            .written
+            .is_none_or(|written| now >= written + PROGRESS_EVERY)
+        {
+            self.write(folder);
+            self.written = Some(now);
+        }
+    }
+
+    /// A courtesy: its errors end nothing.
+    fn write(&mut self, folder: &Path) {
+        let Some(line) = self.pending.take() else {
+            return;
+        };
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .append(true)
+            .create(true)
+            .open(folder.join("progress"));
+        if let Ok(mut file) = file {
+            file.write_all(line.as_bytes()).ok();
+        }
     }
 }

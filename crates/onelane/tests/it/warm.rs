@@ -165,6 +165,25 @@ async fn a_job_gets_its_parameters_and_gives_files_progress_and_log() {
     );
 }
 
+#[tokio::test]
+async fn a_worker_that_floods_its_socket_with_progress_fills_no_disk() {
+    let server = server("");
+    let job = run(&server, json!({"do": "flood"})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let folder = server.job_folder(job["id"].as_str().unwrap());
+    let progress = std::fs::read_to_string(folder.join("attempts/1/progress")).unwrap();
+    assert!(
+        progress.ends_with("1 the last\n"),
+        "{}",
+        &progress[progress.len() - 100..]
+    );
+    assert!(
+        progress.lines().count() < 20_000,
+        "{} lines",
+        progress.lines().count()
+    );
+}
+
 /// What the worker does, how the job ends, and a part of its sentence.
 const FAULTS: [(&str, &str, &str); 8] = [
     (r#"{"do": "fail"}"#, "unknown", "no such chain: B"),

@@ -72,6 +72,11 @@ def run(job):
         hog = []
         while True:
             hog.append(bytearray(os.urandom(1 << 20) * 16))
+    elif do == "flood":
+        for step in range(200_000):
+            send("progress", fraction=step / 200_000, message="x" * 100)
+        send("progress", fraction=1, message="the last")
+        send("done", result=WHO)
     elif do == "sleep":
         time.sleep(float(params["seconds"]))
         send("done", result=WHO)
