@@ -546,12 +546,12 @@ async fn from_every_legal_state_after_a_power_cut_recovery_keeps_the_promises() 
             }
         }
     }
-    a_replay_without_a_sync_loses_something(&run, this_boot.trim()).await;
+    a_replay_without_a_sync_loses_something(&run, this_boot.trim());
     real_servers_go_on(run, this_boot.trim()).await;
 }
 
 /// With any of the syncs left out that the promises stand on, some state must break them, or this test could not fail.
-async fn a_replay_without_a_sync_loses_something(run: &Run, this_boot: &str) {
+fn a_replay_without_a_sync_loses_something(run: &Run, this_boot: &str) {
     let attempt = folder_of(&run.tape.root, &run.good).join("attempts/1");
     let needed = [
         "output/done.txt",
