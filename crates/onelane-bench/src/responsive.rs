@@ -1,0 +1,198 @@
+//! How quickly a server answers while a job eats the machine: submissions and status requests at a constant rate, with
+//! nothing running, beside a job that hogs every core, beside one that hogs memory bandwidth and the disk, and with a
+//! long queue.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::Common;
+use crate::load::{Connection, Open, Opened, Shot, closed, median, open, quantile_ms};
+use crate::machine::run_first;
+use crate::report::{Chart, Report, Table};
+use crate::server::{Served, fasta, pause, submit, tools, until};
+
+/// Requests a second, half of them submissions, half of them questions.
+const RATE: f64 = 400.0;
+const CLIENTS: usize = 24;
+const KINDS: [&str; 2] = ["submit", "status"];
+/// A hog is given so long to reach its full weight.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What goes on meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Idle,
+    Running(&'static str),
+    LongQueue,
+}
+
+const CONDITIONS: [(Condition, &str); 4] = [
+    (Condition::Idle, "nothing runs"),
+    (Condition::Running("cpu"), "a job hogs every core"),
+    (Condition::Running("memory_disk"), "a job hogs memory and disk"),
+    (Condition::LongQueue, "a long queue"),
+];
+
+/// What was seen under one condition, round by round.
+struct Seen {
+    rounds: Vec<Opened>,
+    all: Opened,
+}
+
+impl Seen {
+    fn p99_ms(&self, kind: usize) -> f64 {
+        quantile_ms(&self.all.kinds[kind], 0.99)
+    }
+
+    /// Median of the rounds' own ratios.
+    fn ratio_to(&self, idle: &Self, kind: usize) -> f64 {
+        let p99 = |opened: &Opened| quantile_ms(&opened.kinds[kind], 0.99);
+        let pairs = self.rounds.iter().zip(&idle.rounds);
+        median(pairs.map(|(mine, theirs)| p99(mine) / p99(theirs)).collect())
+    }
+}
+
+pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
+    let mut report = Report::new("responsive", common);
+    let queued = common.pick(1_000_000, 1_000);
+    let short = Onelane::start(common, 100).await?;
+    let long = Onelane::start(common, queued).await?;
+    let mut seen = Vec::new();
+    for _ in CONDITIONS {
+        seen.push(Seen { rounds: Vec::new(), all: Opened::new(KINDS.len())? });
+    }
+    let first = run_first(true);
+    for _ in 0..common.rounds() {
+        for ((condition, _), seen) in CONDITIONS.iter().zip(&mut seen) {
+            let server = if *condition == Condition::LongQueue { &long } else { &short };
+            let opened = server.under(*condition, common).await?;
+            seen.all.add(&opened)?;
+            seen.rounds.push(opened);
+        }
+    }
+    run_first(false);
+    let notes = [
+        format!("open loop, {RATE} requests a second, half of them submissions; latencies count from when a request was due"),
+        "the hogs run as the server's own jobs: two threads a core, or memory copies on every core and synced writes".to_owned(),
+        format!("the long queue has {queued} jobs"),
+        format!("the generator ran before all ordinary processes: {}", if first { "yes" } else { "no, it was not allowed to" }),
+        format!("process control: {}", short.process_control().await?),
+    ];
+    report.notes.extend(notes);
+    tell(&mut report, &seen);
+    Ok(report)
+}
+
+fn tell(report: &mut Report, seen: &[Seen]) {
+    let columns = ["what", "meanwhile", "samples", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99 ÷ idle", "generator late p99 ms"];
+    let mut table = Table::new("Answers under load", &columns);
+    let mut bars = Vec::new();
+    for (kind, what) in KINDS.iter().enumerate() {
+        for ((condition, meanwhile), one) in CONDITIONS.iter().zip(seen) {
+            let latency = &one.all.kinds[kind];
+            let ratio = one.ratio_to(&seen[0], kind);
+            table.row(vec![
+                (*what).into(),
+                (*meanwhile).into(),
+                latency.len().into(),
+                quantile_ms(latency, 0.5).into(),
+                one.p99_ms(kind).into(),
+                quantile_ms(latency, 0.999).into(),
+                quantile_ms(latency, 1.0).into(),
+                ratio.into(),
+                quantile_ms(&one.all.lateness, 0.99).into(),
+            ]);
+            bars.push((format!("Onelane {what}, {meanwhile}"), one.p99_ms(kind)));
+            if *condition != Condition::Idle {
+                report.at_most(&format!("{what} p99 while {meanwhile} ÷ idle"), ratio, 2.0, 1.5);
+            }
+        }
+    }
+    report.tables.push(table);
+    report.charts.push(Chart {
+        title: "The slowest of a hundred answers".to_owned(),
+        unit: "p99, ms",
+        bars,
+    });
+}
+
+/// A server with a paused queue of so many jobs.
+struct Onelane {
+    served: Served,
+    ids: Vec<String>,
+}
+
+impl Onelane {
+    async fn start(common: &Common, queued: u64) -> anyhow::Result<Self> {
+        let served = Served::onelane(common, &tools()?)?;
+        let mut connection = served.connection();
+        pause(&mut connection, true).await?;
+        let mut ids = Vec::new();
+        for _ in 0..100 {
+            ids.push(submit(&mut connection, "nothing", &json!({}), "").await?);
+        }
+        fill(&served.address, queued).await?;
+        Ok(Self { served, ids })
+    }
+
+    /// One round. Starts are held back but for the hog's, which goes to the front and takes the whole machine.
+    async fn under(&self, condition: Condition, common: &Common) -> anyhow::Result<Opened> {
+        let mut connection = self.served.connection();
+        let hog = match condition {
+            Condition::Running(tool) => Some(start_hog(&mut connection, tool).await?),
+            Condition::Idle | Condition::LongQueue => None,
+        };
+        let address = self.served.address.clone();
+        let (kinds, requests) = (self.shots(), common.pick(4000, 200));
+        // Threads of its own: this one belongs to the runtime.
+        let opened = tokio::task::spawn_blocking(move || {
+            open(&Open { address: &address, kinds, rate: RATE, requests, clients: CLIENTS })
+        })
+        .await??;
+        if let Some(id) = hog {
+            connection.must(&Shot::post(&format!("/api/v1/jobs/{id}/cancel"), "", "")).await?;
+            until(&mut connection, &id, |state| state == "cancelled").await?;
+        }
+        Ok(opened)
+    }
+
+    fn shots(&self) -> Vec<Vec<Shot>> {
+        let body = json!({"query": fasta(60)}).to_string();
+        let submission = Shot::post("/api/v1/tools/noop/jobs", "application/json", body);
+        let questions = self.ids.iter().map(|id| Shot::get(format!("/api/v1/jobs/{id}")));
+        vec![vec![submission], questions.collect()]
+    }
+
+    async fn process_control(&self) -> anyhow::Result<String> {
+        let queue = self.served.connection().json(&Shot::get("/api/v1/queue")).await?;
+        let level = queue["process_control"].as_str();
+        Ok(level.context("a queue without a process control")?.to_owned())
+    }
+}
+
+async fn start_hog(connection: &mut Connection, tool: &str) -> anyhow::Result<String> {
+    let id = submit(connection, tool, &json!({}), "?priority=100").await?;
+    pause(connection, false).await?;
+    until(connection, &id, |state| state == "running").await?;
+    pause(connection, true).await?;
+    tokio::time::sleep(WARM_UP).await;
+    Ok(id)
+}
+
+/// Submits until about so many wait.
+pub(crate) async fn fill(address: &str, queued: u64) -> anyhow::Result<()> {
+    let shot = Shot::post("/api/v1/tools/nothing/jobs", "application/json", "{}");
+    let mut connection = Connection::new(address);
+    loop {
+        let queue = connection.json(&Shot::get("/api/v1/queue")).await?;
+        let there = queue["queued"].as_u64().context("a queue without a count")?;
+        let Some(missing) = queued.checked_sub(there).filter(|missing| *missing > 0) else {
+            return Ok(());
+        };
+        // Many at once, since all that wait share a commit; never much too many.
+        let lasts = Duration::from_millis((missing / 10).clamp(1, 2000));
+        closed(address, &shot, usize::try_from(missing.clamp(1, 256))?, lasts).await?;
+    }
+}
