@@ -99,16 +99,12 @@ pub(crate) fn taken(pid: u32) -> anyhow::Result<Taken> {
 }
 
 /// Gives this process's threads a place before all ordinary ones, where that is allowed, so that a job that hogs the
-/// machine delays the server and not the one who measures it. What it starts does not inherit that.
+/// machine delays the server and not the one who measures it. Start the servers before: children inherit it.
 pub(crate) fn run_first(on: bool) -> bool {
-    let policy = if on {
-        ["-R", "-f", "1"]
-    } else {
-        ["-R", "-o", "0"]
-    };
+    let (policy, priority) = if on { ("-f", "1") } else { ("-o", "0") };
     let pid = std::process::id().to_string();
     let mut command = std::process::Command::new("chrt");
-    command.args([policy[0], policy[1], "-a", "-p", policy[2], &pid]);
+    command.args([policy, "-a", "-p", priority, &pid]);
     let done = command.stderr(std::process::Stdio::null()).status();
     done.is_ok_and(|status| status.success())
 }

@@ -12,6 +12,7 @@ mod baseline;
 mod hog;
 mod load;
 mod machine;
+mod prepare;
 mod report;
 mod responsive;
 mod server;

@@ -8,13 +8,16 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::Common;
-use crate::load::{Connection, Open, Opened, Shot, closed, median, open, quantile_ms};
+use crate::load::{Connection, Open, Opened, Shot, median, open, quantile_ms};
 use crate::machine::run_first;
+use crate::prepare::multiply;
 use crate::report::{Chart, Report, Table};
 use crate::server::{Served, fasta, pause, submit, tools, until};
 
 /// Requests a second, half of them submissions, half of them questions.
 const RATE: f64 = 400.0;
+/// So many jobs are asked about in turn.
+const ASKED_OF: usize = 100;
 const CLIENTS: usize = 24;
 const KINDS: [&str; 2] = ["submit", "status"];
 /// A hog is given so long to reach its full weight.
@@ -31,7 +34,10 @@ enum Condition {
 const CONDITIONS: [(Condition, &str); 4] = [
     (Condition::Idle, "nothing runs"),
     (Condition::Running("cpu"), "a job hogs every core"),
-    (Condition::Running("memory_disk"), "a job hogs memory and disk"),
+    (
+        Condition::Running("memory_disk"),
+        "a job hogs memory and disk",
+    ),
     (Condition::LongQueue, "a long queue"),
 ];
 
@@ -50,23 +56,34 @@ impl Seen {
     fn ratio_to(&self, idle: &Self, kind: usize) -> f64 {
         let p99 = |opened: &Opened| quantile_ms(&opened.kinds[kind], 0.99);
         let pairs = self.rounds.iter().zip(&idle.rounds);
-        median(pairs.map(|(mine, theirs)| p99(mine) / p99(theirs)).collect())
+        median(
+            pairs
+                .map(|(mine, theirs)| p99(mine) / p99(theirs))
+                .collect(),
+        )
     }
 }
 
 pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     let mut report = Report::new("responsive", common);
     let queued = common.pick(1_000_000, 1_000);
-    let short = Onelane::start(common, 100).await?;
+    let short = Onelane::start(common, 0).await?;
     let long = Onelane::start(common, queued).await?;
     let mut seen = Vec::new();
     for _ in CONDITIONS {
-        seen.push(Seen { rounds: Vec::new(), all: Opened::new(KINDS.len())? });
+        seen.push(Seen {
+            rounds: Vec::new(),
+            all: Opened::new(KINDS.len())?,
+        });
     }
     let first = run_first(true);
     for _ in 0..common.rounds() {
         for ((condition, _), seen) in CONDITIONS.iter().zip(&mut seen) {
-            let server = if *condition == Condition::LongQueue { &long } else { &short };
+            let server = if *condition == Condition::LongQueue {
+                &long
+            } else {
+                &short
+            };
             let opened = server.under(*condition, common).await?;
             seen.all.add(&opened)?;
             seen.rounds.push(opened);
@@ -86,7 +103,17 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
 }
 
 fn tell(report: &mut Report, seen: &[Seen]) {
-    let columns = ["what", "meanwhile", "samples", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99 ÷ idle", "generator late p99 ms"];
+    let columns = [
+        "what",
+        "meanwhile",
+        "samples",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "p99 ÷ idle",
+        "generator late p99 ms",
+    ];
     let mut table = Table::new("Answers under load", &columns);
     let mut bars = Vec::new();
     for (kind, what) in KINDS.iter().enumerate() {
@@ -106,7 +133,12 @@ fn tell(report: &mut Report, seen: &[Seen]) {
             ]);
             bars.push((format!("Onelane {what}, {meanwhile}"), one.p99_ms(kind)));
             if *condition != Condition::Idle {
-                report.at_most(&format!("{what} p99 while {meanwhile} ÷ idle"), ratio, 2.0, 1.5);
+                report.at_most(
+                    &format!("{what} p99 while {meanwhile} ÷ idle"),
+                    ratio,
+                    2.0,
+                    1.5,
+                );
             }
         }
     }
@@ -126,14 +158,18 @@ struct Onelane {
 
 impl Onelane {
     async fn start(common: &Common, queued: u64) -> anyhow::Result<Self> {
-        let served = Served::onelane(common, &tools()?)?;
+        let mut served = Served::onelane(common, &tools()?)?;
         let mut connection = served.connection();
         pause(&mut connection, true).await?;
         let mut ids = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..ASKED_OF {
             ids.push(submit(&mut connection, "nothing", &json!({}), "").await?);
         }
-        fill(&served.address, queued).await?;
+        if queued > 0 {
+            served.stop();
+            multiply(&served.data().join("onelane.db"), 1, queued)?;
+            served.launch()?;
+        }
         Ok(Self { served, ids })
     }
 
@@ -148,11 +184,19 @@ impl Onelane {
         let (kinds, requests) = (self.shots(), common.pick(4000, 200));
         // Threads of its own: this one belongs to the runtime.
         let opened = tokio::task::spawn_blocking(move || {
-            open(&Open { address: &address, kinds, rate: RATE, requests, clients: CLIENTS })
+            open(&Open {
+                address: &address,
+                kinds,
+                rate: RATE,
+                requests,
+                clients: CLIENTS,
+            })
         })
         .await??;
         if let Some(id) = hog {
-            connection.must(&Shot::post(&format!("/api/v1/jobs/{id}/cancel"), "", "")).await?;
+            connection
+                .must(&Shot::post(&format!("/api/v1/jobs/{id}/cancel"), "", ""))
+                .await?;
             until(&mut connection, &id, |state| state == "cancelled").await?;
         }
         Ok(opened)
@@ -161,14 +205,23 @@ impl Onelane {
     fn shots(&self) -> Vec<Vec<Shot>> {
         let body = json!({"query": fasta(60)}).to_string();
         let submission = Shot::post("/api/v1/tools/noop/jobs", "application/json", body);
-        let questions = self.ids.iter().map(|id| Shot::get(format!("/api/v1/jobs/{id}")));
+        let questions = self
+            .ids
+            .iter()
+            .map(|id| Shot::get(format!("/api/v1/jobs/{id}")));
         vec![vec![submission], questions.collect()]
     }
 
     async fn process_control(&self) -> anyhow::Result<String> {
-        let queue = self.served.connection().json(&Shot::get("/api/v1/queue")).await?;
+        let queue = self
+            .served
+            .connection()
+            .json(&Shot::get("/api/v1/queue"))
+            .await?;
         let level = queue["process_control"].as_str();
-        Ok(level.context("a queue without a process control")?.to_owned())
+        Ok(level
+            .context("a queue without a process control")?
+            .to_owned())
     }
 }
 
@@ -179,20 +232,4 @@ async fn start_hog(connection: &mut Connection, tool: &str) -> anyhow::Result<St
     pause(connection, true).await?;
     tokio::time::sleep(WARM_UP).await;
     Ok(id)
-}
-
-/// Submits until about so many wait.
-pub(crate) async fn fill(address: &str, queued: u64) -> anyhow::Result<()> {
-    let shot = Shot::post("/api/v1/tools/nothing/jobs", "application/json", "{}");
-    let mut connection = Connection::new(address);
-    loop {
-        let queue = connection.json(&Shot::get("/api/v1/queue")).await?;
-        let there = queue["queued"].as_u64().context("a queue without a count")?;
-        let Some(missing) = queued.checked_sub(there).filter(|missing| *missing > 0) else {
-            return Ok(());
-        };
-        // Many at once, since all that wait share a commit; never much too many.
-        let lasts = Duration::from_millis((missing / 10).clamp(1, 2000));
-        closed(address, &shot, usize::try_from(missing.clamp(1, 256))?, lasts).await?;
-    }
 }
