@@ -18,6 +18,8 @@ mod responsive;
 mod server;
 mod submit;
 mod svg;
+mod trace;
+mod turnover;
 
 use std::path::PathBuf;
 
@@ -82,6 +84,8 @@ enum Command {
     Submit,
     /// How quickly it answers while a job eats the machine
     Responsive,
+    /// How long one job after another takes, and where that time goes
+    Turnover,
     /// The least an HTTP server can do
     #[command(hide = true)]
     Hello,
@@ -118,6 +122,7 @@ async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),
         Command::Submit => submit::run(common).await?,
+        Command::Turnover => turnover::run(common).await?,
         Command::Responsive => responsive::run(common).await?,
     };
     report.finish(common)

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::Common;
 use crate::load::{Connection, Shot};
+use crate::trace;
 
 /// A server starts or ends within this time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,10 +30,23 @@ pub(crate) struct Served {
 impl Served {
     /// `onelane serve` with these tools.
     pub(crate) fn onelane(common: &Common, tools: &str) -> anyhow::Result<Self> {
-        let folder = folder(common)?;
+        let command = Command::new(common.onelane()?);
+        Self::serve(command, folder(common)?, tools)
+    }
+
+    /// The same, with the system calls that [`trace::steps`] reads written to a file. strace is the grandchild, so that
+    /// signals reach the server.
+    pub(crate) fn traced(common: &Common, tools: &str, file: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "--seccomp-bpf", "-ttt", "-T", "-y", "-s", "200"]);
+        command.args(["-e", trace::CALLS, "-o"]).arg(file);
+        command.arg(common.onelane()?);
+        Self::serve(command, folder(common)?, tools)
+    }
+
+    fn serve(mut command: Command, folder: TempDir, tools: &str) -> anyhow::Result<Self> {
         let config = folder.path().join("onelane.toml");
         std::fs::write(&config, tools)?;
-        let mut command = Command::new(common.onelane()?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
         command.arg(folder.path().join("data"));
         command.arg("--config").arg(config);
