@@ -26,7 +26,7 @@ pub(crate) fn run(what: Hog) -> anyhow::Result<()> {
         std::thread::spawn(move || match what {
             // As many again, since a real analysis often brings more threads than there are cores.
             Hog::Cpu => {
-                std::thread::spawn(|| burn());
+                std::thread::spawn(burn);
                 burn();
             }
             Hog::MemoryDisk => stream(),

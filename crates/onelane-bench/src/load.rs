@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 /// Nothing is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// One request, ready to be sent again and again.
 #[derive(Clone, Debug)]

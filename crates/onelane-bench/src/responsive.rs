@@ -41,8 +41,13 @@ const CONDITIONS: [(Condition, &str); 4] = [
     (Condition::LongQueue, "a long queue"),
 ];
 
-/// What was seen under one condition, round by round.
+const SERVERS: [&str; 2] = ["Onelane", "probe"];
+
+/// What was seen of one server under one condition, round by round.
 struct Seen {
+    server: &'static str,
+    condition: Condition,
+    meanwhile: &'static str,
     rounds: Vec<Opened>,
     all: Opened,
 }
@@ -62,6 +67,12 @@ impl Seen {
                 .collect(),
         )
     }
+
+    fn add(&mut self, opened: Opened) -> anyhow::Result<()> {
+        self.all.add(&opened)?;
+        self.rounds.push(opened);
+        Ok(())
+    }
 }
 
 pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
@@ -69,31 +80,42 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     let queued = common.pick(1_000_000, 1_000);
     let short = Onelane::start(common, 0).await?;
     let long = Onelane::start(common, queued).await?;
+    let probe = Served::probe(common)?;
     let mut seen = Vec::new();
-    for _ in CONDITIONS {
-        seen.push(Seen {
-            rounds: Vec::new(),
-            all: Opened::new(KINDS.len())?,
-        });
+    for server in SERVERS {
+        for (condition, meanwhile) in CONDITIONS {
+            let (rounds, all) = (Vec::new(), Opened::new(KINDS.len())?);
+            seen.push(Seen {
+                server,
+                condition,
+                meanwhile,
+                rounds,
+                all,
+            });
+        }
     }
     let first = run_first(true);
     for _ in 0..common.rounds() {
-        for ((condition, _), seen) in CONDITIONS.iter().zip(&mut seen) {
+        for (place, (condition, _)) in CONDITIONS.iter().enumerate() {
             let server = if *condition == Condition::LongQueue {
                 &long
             } else {
                 &short
             };
-            let opened = server.under(*condition, common).await?;
-            seen.all.add(&opened)?;
-            seen.rounds.push(opened);
+            let hog = server.begin(*condition).await?;
+            let address = &server.served.address;
+            seen[place].add(load(common, address, server.shots()).await?)?;
+            let bare = load(common, &probe.address, server.shots()).await?;
+            seen[place + CONDITIONS.len()].add(bare)?;
+            server.end(hog).await?;
         }
     }
     run_first(false);
     let notes = [
         format!("open loop, {RATE} requests a second, half of them submissions; latencies count from when a request was due"),
-        "the hogs run as the server's own jobs: two threads a core, or memory copies on every core and synced writes".to_owned(),
-        format!("the long queue has {queued} jobs"),
+        "the hogs run as Onelane's own jobs: two threads a core, or memory copies on every core and synced writes".to_owned(),
+        "the probe is measured beside the same hogs, right after: what the machine itself makes of them".to_owned(),
+        format!("the long queue has {queued} jobs; the probe has none"),
         format!("the generator ran before all ordinary processes: {}", if first { "yes" } else { "no, it was not allowed to" }),
         format!("process control: {}", short.process_control().await?),
     ];
@@ -102,9 +124,25 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+async fn load(common: &Common, address: &str, kinds: Vec<Vec<Shot>>) -> anyhow::Result<Opened> {
+    let (address, requests) = (address.to_owned(), common.pick(4000, 200));
+    // Threads of its own: this one belongs to the runtime.
+    let load = move || {
+        open(&Open {
+            address: &address,
+            kinds,
+            rate: RATE,
+            requests,
+            clients: CLIENTS,
+        })
+    };
+    tokio::task::spawn_blocking(load).await?
+}
+
 fn tell(report: &mut Report, seen: &[Seen]) {
     let columns = [
         "what",
+        "server",
         "meanwhile",
         "samples",
         "p50 ms",
@@ -117,12 +155,16 @@ fn tell(report: &mut Report, seen: &[Seen]) {
     let mut table = Table::new("Answers under load", &columns);
     let mut bars = Vec::new();
     for (kind, what) in KINDS.iter().enumerate() {
-        for ((condition, meanwhile), one) in CONDITIONS.iter().zip(seen) {
+        for one in seen {
             let latency = &one.all.kinds[kind];
-            let ratio = one.ratio_to(&seen[0], kind);
+            let idle = seen
+                .iter()
+                .find(|idle| idle.server == one.server && idle.condition == Condition::Idle);
+            let ratio = idle.map_or(f64::NAN, |idle| one.ratio_to(idle, kind));
             table.row(vec![
                 (*what).into(),
-                (*meanwhile).into(),
+                one.server.into(),
+                one.meanwhile.into(),
                 latency.len().into(),
                 quantile_ms(latency, 0.5).into(),
                 one.p99_ms(kind).into(),
@@ -131,10 +173,13 @@ fn tell(report: &mut Report, seen: &[Seen]) {
                 ratio.into(),
                 quantile_ms(&one.all.lateness, 0.99).into(),
             ]);
-            bars.push((format!("Onelane {what}, {meanwhile}"), one.p99_ms(kind)));
-            if *condition != Condition::Idle {
+            bars.push((
+                format!("{} {what}, {}", one.server, one.meanwhile),
+                one.p99_ms(kind),
+            ));
+            if one.server == "Onelane" && one.condition != Condition::Idle {
                 report.at_most(
-                    &format!("{what} p99 while {meanwhile} ÷ idle"),
+                    &format!("{what} p99 while {} ÷ idle", one.meanwhile),
                     ratio,
                     2.0,
                     1.5,
@@ -173,33 +218,25 @@ impl Onelane {
         Ok(Self { served, ids })
     }
 
-    /// One round. Starts are held back but for the hog's, which goes to the front and takes the whole machine.
-    async fn under(&self, condition: Condition, common: &Common) -> anyhow::Result<Opened> {
-        let mut connection = self.served.connection();
-        let hog = match condition {
-            Condition::Running(tool) => Some(start_hog(&mut connection, tool).await?),
-            Condition::Idle | Condition::LongQueue => None,
-        };
-        let address = self.served.address.clone();
-        let (kinds, requests) = (self.shots(), common.pick(4000, 200));
-        // Threads of its own: this one belongs to the runtime.
-        let opened = tokio::task::spawn_blocking(move || {
-            open(&Open {
-                address: &address,
-                kinds,
-                rate: RATE,
-                requests,
-                clients: CLIENTS,
-            })
-        })
-        .await??;
-        if let Some(id) = hog {
-            connection
-                .must(&Shot::post(&format!("/api/v1/jobs/{id}/cancel"), "", ""))
-                .await?;
-            until(&mut connection, &id, |state| state == "cancelled").await?;
+    /// Starts are held back but for the hog's, which goes to the front and takes the whole machine.
+    async fn begin(&self, condition: Condition) -> anyhow::Result<Option<String>> {
+        match condition {
+            Condition::Running(tool) => {
+                Ok(Some(start_hog(&mut self.served.connection(), tool).await?))
+            }
+            Condition::Idle | Condition::LongQueue => Ok(None),
         }
-        Ok(opened)
+    }
+
+    async fn end(&self, hog: Option<String>) -> anyhow::Result<()> {
+        let Some(id) = hog else {
+            return Ok(());
+        };
+        let mut connection = self.served.connection();
+        connection
+            .must(&Shot::post(&format!("/api/v1/jobs/{id}/cancel"), "", ""))
+            .await?;
+        until(&mut connection, &id, |state| state == "cancelled").await
     }
 
     fn shots(&self) -> Vec<Vec<Shot>> {

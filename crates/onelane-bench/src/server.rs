@@ -16,7 +16,7 @@ use crate::load::{Connection, Shot};
 use crate::trace;
 
 /// A server starts or ends within this time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running server. Dropping it stops it and removes its data.
 pub(crate) struct Served {
