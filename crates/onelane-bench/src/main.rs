@@ -15,6 +15,7 @@ mod machine;
 mod prepare;
 mod report;
 mod responsive;
+mod scale;
 mod server;
 mod submit;
 mod svg;
@@ -81,11 +82,13 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Durable submissions a second, and how long each takes
-    Submit,
+    Submit(submit::Part),
     /// How quickly it answers while a job eats the machine
     Responsive,
     /// How long one job after another takes, and where that time goes
     Turnover,
+    /// What each operation costs when the queue, or the past, is long
+    Scale(scale::Sizes),
     /// The least an HTTP server can do
     #[command(hide = true)]
     Hello,
@@ -121,8 +124,9 @@ async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),
-        Command::Submit => submit::run(common).await?,
+        Command::Submit(part) => submit::run(common, &part).await?,
         Command::Turnover => turnover::run(common).await?,
+        Command::Scale(sizes) => scale::run(common, &sizes).await?,
         Command::Responsive => responsive::run(common).await?,
     };
     report.finish(common)

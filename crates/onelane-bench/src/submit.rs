@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 
 use crate::Common;
@@ -12,6 +13,36 @@ use crate::server::{Served, fasta, pause, tools};
 const CONNECTIONS: [usize; 4] = [1, 8, 32, 128];
 /// The row that the budgets look at.
 const JUDGED: (usize, &str, &str) = (32, "json", "small");
+
+/// Only a part of it.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Part {
+    /// Only with so many connections; may be repeated.
+    #[arg(long)]
+    connections: Vec<usize>,
+    /// Only this body: json or form.
+    #[arg(long)]
+    body: Option<String>,
+    /// Only this sequence: small or large.
+    #[arg(long)]
+    sequence: Option<String>,
+}
+
+impl Part {
+    fn connections(&self, common: &Common) -> Vec<usize> {
+        if self.connections.is_empty() {
+            return common.pick(&CONNECTIONS[..], &[1, 32]).to_vec();
+        }
+        self.connections.clone()
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        let is = |wanted: &Option<String>, word: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == word)
+        };
+        is(&self.body, kind.body) && is(&self.sequence, kind.size)
+    }
+}
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +55,8 @@ struct Kind {
 const KINDS: [Kind; 4] = [
     kind("json", "small", 60),
     kind("form", "small", 60),
-    kind("json", "100 kB", 100_000),
-    kind("form", "100 kB", 100_000),
+    kind("json", "large", 100_000),
+    kind("form", "large", 100_000),
 ];
 
 const fn kind(body: &'static str, size: &'static str, residues: usize) -> Kind {
@@ -80,10 +111,11 @@ impl Column {
     }
 }
 
-pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
+pub(crate) async fn run(common: &Common, part: &Part) -> anyhow::Result<Report> {
     let mut report = Report::new("submit", common);
     report.notes.push(
-        "closed loop, starts of jobs held back; medians of the rounds; each round measures all in turn".to_owned(),
+        "closed loop, starts of jobs held back; medians of the rounds; each round measures all in turn; a small sequence has \
+         60 residues, a large one 100,000".to_owned(),
     );
     let mut table = Table::new(
         "Submissions",
@@ -97,10 +129,9 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
             "p99 ms",
         ],
     );
-    let connections = common.pick(&CONNECTIONS[..], &[1, 32]);
     let kinds = common.pick(&KINDS[..], &KINDS[..2]);
-    for kind in kinds {
-        for connections in connections {
+    for kind in kinds.iter().filter(|kind| part.has(**kind)) {
+        for connections in &part.connections(common) {
             let columns = row(common, *kind, *connections).await?;
             for column in &columns {
                 table.row(vec![
@@ -143,11 +174,12 @@ async fn row(common: &Common, kind: Kind, connections: usize) -> anyhow::Result<
     for round in 0..=common.rounds() {
         for ((server, path), column) in servers.iter().zip(&mut columns) {
             let shot = kind.shot(path);
-            if round == 0 {
-                // Not counted: caches fill, the database gets its first pages.
-                closed(&server.address, &shot, connections, lasts / 5).await?;
-            } else {
-                let measured = closed(&server.address, &shot, connections, lasts).await?;
+            // The first is not counted: caches fill, the database gets its first pages.
+            let lasts = if round == 0 { lasts / 5 } else { lasts };
+            let measured = closed(&server.address, &shot, connections, lasts).await;
+            let measured = measured
+                .with_context(|| format!("{} fails with {connections} connections", server.name))?;
+            if round > 0 {
                 column.rounds.push(measured);
             }
         }
