@@ -12,6 +12,7 @@ mod baseline;
 mod hog;
 mod load;
 mod machine;
+mod peers;
 mod prepare;
 mod report;
 mod responsive;
@@ -41,6 +42,9 @@ struct Common {
     /// How many rounds; medians are shown.
     #[arg(long, global = true, default_value_t = 5)]
     rounds: usize,
+    /// Without the peers, though they are installed.
+    #[arg(long, global = true)]
+    without_peers: bool,
     /// A form of a few seconds, to see that all of it works; its figures mean nothing.
     #[arg(long, global = true)]
     small: bool,
@@ -63,6 +67,16 @@ impl Common {
     /// `full`, or the small form's figure.
     fn pick<T>(&self, full: T, small: T) -> T {
         if self.small { small } else { full }
+    }
+
+    /// The peers to measure; the small form does without.
+    fn peers(&self, report: &mut Report) -> Vec<peers::Peer> {
+        if self.small || self.without_peers {
+            return Vec::new();
+        }
+        let (there, note) = peers::there();
+        report.notes.extend(note);
+        there
     }
 
     fn rounds(&self) -> usize {
@@ -89,6 +103,8 @@ enum Command {
     Turnover,
     /// What each operation costs when the queue, or the past, is long
     Scale(scale::Sizes),
+    /// Installs what people use today, to be measured too
+    Peers,
     /// The least an HTTP server can do
     #[command(hide = true)]
     Hello,
@@ -121,6 +137,7 @@ fn main() -> anyhow::Result<()> {
 async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     std::fs::create_dir_all(&common.out)?;
     let report: Report = match command {
+        Command::Peers => return peers::install(),
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),

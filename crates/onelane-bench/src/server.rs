@@ -68,6 +68,11 @@ impl Served {
         Self::start("probe", command, folder)
     }
 
+    /// Another program's server, that says where it listens.
+    pub(crate) fn program(common: &Common, name: &str, command: Command) -> anyhow::Result<Self> {
+        Self::start(name, command, folder(common)?)
+    }
+
     fn start(name: &str, mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
         command.current_dir(folder.path()).stdout(Stdio::piped());
         let mut served = Self {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::Common;
 use crate::load::{Measured, Shot, closed, median};
+use crate::peers::Peer;
 use crate::report::{Chart, Report, Table};
 use crate::server::{Served, fasta, pause, tools};
 
@@ -130,9 +131,10 @@ pub(crate) async fn run(common: &Common, part: &Part) -> anyhow::Result<Report> 
         ],
     );
     let kinds = common.pick(&KINDS[..], &KINDS[..2]);
+    let peers = common.peers(&mut report);
     for kind in kinds.iter().filter(|kind| part.has(**kind)) {
         for connections in &part.connections(common) {
-            let columns = row(common, *kind, *connections).await?;
+            let columns = row(common, &peers, *kind, *connections).await?;
             for column in &columns {
                 table.row(vec![
                     kind.body.into(),
@@ -153,15 +155,25 @@ pub(crate) async fn run(common: &Common, part: &Part) -> anyhow::Result<Report> 
     Ok(report)
 }
 
-/// All servers afresh, in turn, round after round.
-async fn row(common: &Common, kind: Kind, connections: usize) -> anyhow::Result<Vec<Column>> {
+/// All servers afresh, in turn, round after round. Peers take JSON, and small sequences are enough to tell.
+async fn row(
+    common: &Common,
+    peers: &[Peer],
+    kind: Kind,
+    connections: usize,
+) -> anyhow::Result<Vec<Column>> {
     let onelane = Served::onelane(common, &tools()?)?;
     pause(&mut onelane.connection(), true).await?;
-    let servers = vec![
+    let mut servers = vec![
         (onelane, "/api/v1/tools/noop/jobs"),
         (Served::probe(common)?, "/"),
         (Served::hello(common)?, "/"),
     ];
+    if (kind.body, kind.size) == ("json", "small") {
+        for peer in peers {
+            servers.push((peer.start(common)?, "/jobs"));
+        }
+    }
     let lasts = Duration::from_millis(common.pick(1500, 200));
     let mut columns: Vec<Column> = Vec::new();
     for (server, _) in &servers {
@@ -188,7 +200,7 @@ async fn row(common: &Common, kind: Kind, connections: usize) -> anyhow::Result<
 }
 
 fn judge(report: &mut Report, columns: &[Column]) {
-    let [onelane, probe, hello, ..] = columns else {
+    let [onelane, probe, hello, peers @ ..] = columns else {
         return;
     };
     report.at_least(
@@ -203,6 +215,17 @@ fn judge(report: &mut Report, columns: &[Column]) {
         0.25,
         0.35,
     );
+    if let Some(best) = peers
+        .iter()
+        .max_by(|one, other| one.rate().total_cmp(&other.rate()))
+    {
+        report.at_least(
+            &format!("submit at 32 ÷ {}, the best peer", best.name),
+            onelane.ratio_to(best),
+            15.0,
+            15.0,
+        );
+    }
     let bars = |value: fn(&Column) -> f64| {
         let bars = columns
             .iter()
