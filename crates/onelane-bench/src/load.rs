@@ -107,6 +107,29 @@ impl Connection {
         Ok((status, body))
     }
 
+    /// Sends a request that must succeed, and hands on each part of its answer as it comes, until its end.
+    pub(crate) async fn read(
+        &mut self,
+        shot: &Shot,
+        mut each: impl FnMut(&Bytes),
+    ) -> anyhow::Result<()> {
+        let mut sender = self.open().await?;
+        let response = sender.send_request(shot.request(&self.address)?).await?;
+        ensure!(
+            response.status().is_success(),
+            "{}: {}",
+            shot.path,
+            response.status()
+        );
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            if let Some(part) = frame?.data_ref() {
+                each(part);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a request that must succeed.
     pub(crate) async fn must(&mut self, shot: &Shot) -> anyhow::Result<Bytes> {
         let (status, body) = self.send(shot).await?;

@@ -80,12 +80,17 @@ fn file_system(folder: &Path) -> Option<String> {
 pub(crate) struct Taken {
     /// Resident, shared pages counted in part (`smaps_rollup`, `Pss`).
     pub(crate) pss_bytes: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
 }
 
 pub(crate) fn taken(pid: u32) -> anyhow::Result<Taken> {
     let rollup = read(&format!("/proc/{pid}/smaps_rollup"));
+    let status = read(&format!("/proc/{pid}/status"));
     Ok(Taken {
         pss_bytes: kib(&rollup, "Pss").context("no Pss")? * 1024,
+        threads: field(&status, "Threads").context("no Threads")?.parse()?,
+        descriptors: u64::try_from(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())?,
     })
 }
 

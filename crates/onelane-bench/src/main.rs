@@ -18,6 +18,8 @@ mod report;
 mod responsive;
 mod scale;
 mod server;
+mod soak;
+mod stream;
 mod submit;
 mod svg;
 mod trace;
@@ -103,6 +105,10 @@ enum Command {
     Turnover,
     /// What each operation costs when the queue, or the past, is long
     Scale(scale::Sizes),
+    /// A thousand followers of one job, and large files both ways
+    Stream,
+    /// Whether anything grows over a long time
+    Soak(soak::Length),
     /// Installs what people use today, to be measured too
     Peers,
     /// The least an HTTP server can do
@@ -113,6 +119,12 @@ enum Command {
     Probe {
         /// Where its database goes.
         folder: PathBuf,
+    },
+    /// A job that says the time
+    #[command(hide = true)]
+    Tick {
+        /// How often.
+        ticks: u32,
     },
     /// A job that takes all it can get
     #[command(hide = true)]
@@ -141,8 +153,14 @@ async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),
+        Command::Tick { ticks } => {
+            stream::tick(ticks);
+            return Ok(());
+        }
         Command::Submit(part) => submit::run(common, &part).await?,
         Command::Turnover => turnover::run(common).await?,
+        Command::Stream => stream::run(common).await?,
+        Command::Soak(length) => soak::run(common, &length).await?,
         Command::Scale(sizes) => scale::run(common, &sizes).await?,
         Command::Responsive => responsive::run(common).await?,
     };

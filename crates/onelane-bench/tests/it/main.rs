@@ -141,3 +141,53 @@ fn turnover_runs_jobs_and_tells_their_steps() {
     assert!(syncs >= 3.0, "claim, record and end are durable: {syncs}");
     assert!(steps.iter().all(|step| number(&step[1]) > 0.0));
 }
+
+#[test]
+fn scale_measures_every_operation_at_every_size() {
+    let left = run("scale");
+    let rows = left.rows("Milliseconds at each size");
+    let sizes: Vec<_> = rows
+        .iter()
+        .map(|row| (row[0].as_u64(), row[1].as_u64()))
+        .collect();
+    assert_eq!(
+        sizes,
+        [
+            (Some(10), Some(0)),
+            (Some(1000), Some(0)),
+            (Some(1000), Some(2000))
+        ]
+    );
+    for row in &rows {
+        assert!(row[2..].iter().all(|cell| number(cell) > 0.0), "{row:?}");
+    }
+    let [short, long] = [1, 2].map(|row| number(rows[row].last().unwrap()));
+    assert!(long > short, "more jobs take more room on the disk");
+}
+
+#[test]
+fn stream_follows_downloads_and_uploads() {
+    let left = run("stream");
+    let following = left.rows("Following one job");
+    assert_eq!(
+        [&following[0][0], &following[0][1]],
+        [10, 10],
+        "half and half"
+    );
+    assert!(number(&following[0][2]) >= 1.0, "each saw lines");
+    let files = left.rows("Large files");
+    assert!(files.iter().all(|row| number(&row[3]) > 0.0));
+}
+
+#[test]
+fn soak_watches_a_server_window_by_window() {
+    let left = run("soak");
+    let windows = left.rows("Window by window");
+    assert_eq!(windows.len(), 4);
+    for window in windows {
+        assert!(
+            (1..=5).all(|column| column == 5 || number(&window[column]) > 0.0),
+            "{window:?}"
+        );
+    }
+}
