@@ -27,8 +27,9 @@ mod turnover;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use report::Report;
 
@@ -143,7 +144,26 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the runtime")?;
-    runtime.block_on(run(&cli.common, cli.command))
+    runtime.block_on(async {
+        tokio::select! {
+            ended = run(&cli.common, cli.command) => ended,
+            // The servers that were started are dropped, and stopped by that.
+            () = told_to_stop() => bail!("stopped by a signal"),
+        }
+    })
+}
+
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 async fn run(common: &Common, command: Command) -> anyhow::Result<()> {

@@ -38,8 +38,8 @@ type = "integer"
 
 [tools.takes]
 title = "Takes a large file"
-command = ["true", "{{file}}"]
-[tools.takes.params.file]
+command = ["true", "{{given}}"]
+[tools.takes.params.given]
 type = "file"
 max_size = "4G"
 "#,
@@ -238,7 +238,7 @@ fn upload(common: &Common, served: &Served, bytes: u64) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut curl = Command::new("curl");
     curl.args(["-sf", "-o", "/dev/null", "-F"]);
-    curl.arg(format!("file=@{}", file.path().display()))
+    curl.arg(format!("given=@{}", file.path().display()))
         .arg(url);
     if !curl.status().context("can't run curl")?.success() {
         bail!("an upload was not taken in");
