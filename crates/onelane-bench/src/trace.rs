@@ -18,14 +18,14 @@ pub(crate) struct Step {
 }
 
 const STEPS: [&str; 8] = [
-    "claim: its commit",
+    "claim: its commit, if it is one of its own",
     "folders, inputs and lock",
     "the shim's spawn",
     "guard, groups and shim.json",
     "the tool's spawn, in its groups",
     "the tool itself",
     "proof of death, exit.json",
-    "the end: its commit",
+    "the end: its commit, with the next claim or before it",
 ];
 
 /// A call that is over: when, and its text.
@@ -82,27 +82,28 @@ fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 8]> {
     let renamed = |file: &'static str| {
         move |call: &Call| call.text.starts_with("rename(") && call.text.contains(file)
     };
-    let in_folder = |call: &Call| call.is_sync_of("/attempts/1>");
+    let commit = |call: &Call| call.is_sync_of("onelane.db-wal>");
     let earlier_end = find(before, begin, &renamed("exit.json"))?;
-    let (ended, claimed) = last_two_commits(calls, earlier_end, begin)?;
+    // The end of the one and the claim of the other may share a commit.
+    let ended = find(earlier_end, begin, &commit)?;
+    let claimed = (ended..begin).rev().find(|place| commit(&calls[*place]))?;
     let shim = find(begin, next, &|call| {
         call.text.contains("[\"/proc/self/exe\", \"shim\"]")
     })?;
+    let server = calls[begin].pid;
     let laid_out = (begin..shim)
         .rev()
-        .find(|place| in_folder(&calls[*place]))?;
-    let named = find(shim, next, &renamed("shim.json"))?;
-    let recorded = find(named, next, &in_folder)?;
+        .find(|place| calls[*place].pid == server)?;
+    let recorded = find(shim, next, &renamed("shim.json"))?;
     let tool = find(recorded, next, &|call| call.text.starts_with("execve("))?;
     let pid = calls[tool].pid;
     let done = find(tool, next, &|call| {
         call.pid == pid && call.text.starts_with("exit_group(")
     })?;
     let written = find(done, next, &renamed("exit.json"))?;
-    let safe = find(written, next, &in_folder)?;
-    let (finished, _) = last_two_commits(calls, safe, next)?;
+    let finished = find(written, next, &commit)?;
     let marks = [
-        ended, claimed, laid_out, shim, recorded, tool, done, safe, finished,
+        ended, claimed, laid_out, shim, recorded, tool, done, written, finished,
     ];
     let mut steps = [(0.0, 0.0); 8];
     for (step, pair) in steps.iter_mut().zip(marks.windows(2)) {
@@ -115,15 +116,6 @@ fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 8]> {
         *step = (ms, syncs);
     }
     Some(steps)
-}
-
-/// Between two attempts the store commits the end of the one, then the claim of the other.
-fn last_two_commits(calls: &[Call], from: usize, to: usize) -> Option<(usize, usize)> {
-    let mut commits = (from..to)
-        .rev()
-        .filter(|place| calls[*place].is_sync_of("onelane.db-wal>"));
-    let second = commits.next()?;
-    Some((commits.next()?, second))
 }
 
 /// The calls in the order of their ends. One that another interrupts in the trace is on two lines.

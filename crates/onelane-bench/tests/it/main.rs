@@ -138,8 +138,9 @@ fn turnover_runs_jobs_and_tells_their_steps() {
     let steps = left.rows("Where a job's time goes (medians, under strace)");
     assert_eq!(steps.len(), 9, "eight steps and their sum");
     let syncs = number(&steps[8][3]);
-    assert!(syncs >= 3.0, "claim, record and end are durable: {syncs}");
-    assert!(steps.iter().all(|step| number(&step[1]) > 0.0));
+    assert!(syncs >= 1.0, "a claim and an end are durable: {syncs}");
+    // A claim may share the commit of the end before it.
+    assert!(steps[1..].iter().all(|step| number(&step[1]) > 0.0));
 }
 
 #[test]
