@@ -35,6 +35,7 @@ mod guard;
 mod limits;
 mod logs;
 mod namespace;
+mod notices;
 mod peer;
 mod pool;
 mod process;

@@ -2,24 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::{Interest, unix::AsyncFd};
+
+use super::notices::Notices;
 
 /// A tool that floods its progress file is read in parts of so many bytes; only the newest line counts.
 const PART: u64 = 64 * 1024;
-
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-struct Notices(AsyncFd<Watch>);
 
 /// Registers a descriptor that its owner keeps open for as long as the registration lives.
 #[expect(
@@ -31,26 +22,10 @@ pub(crate) fn when_readable<T: AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
     unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }.map_err(Into::into)
 }
 
-impl Notices {
-    fn of(path: &Path, what: AddWatchFlags) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        inotify.add_watch(path, what)?;
-        Ok(Self(when_readable(Watch(inotify))?))
-    }
-
-    /// Waits for one notice or more, and takes them all.
-    async fn next(&self) -> io::Result<()> {
-        let mut ready = self.0.readable().await?;
-        while self.0.get_ref().0.read_events().is_ok() {}
-        ready.clear_ready();
-        Ok(())
-    }
-}
-
 /// The newest whole line after `seen` bytes, and the count of bytes up to its end. Waits until there is one.
 pub(crate) async fn next_line(path: &Path, seen: u64) -> io::Result<(String, u64)> {
     // Registered before the file is read, so that nothing falls between.
-    let notices = Notices::of(path, AddWatchFlags::IN_MODIFY)?;
+    let mut notices = Notices::of_writes(path)?;
     let mut seen = seen;
     loop {
         let part = read_from(path, seen)?;
@@ -74,7 +49,7 @@ pub(crate) async fn next_line(path: &Path, seen: u64) -> io::Result<(String, u64
 /// # Errors
 /// When the file can't be read or watched.
 pub async fn appended(path: &Path, seen: u64) -> io::Result<(Vec<u8>, u64)> {
-    let notices = Notices::of(path, AddWatchFlags::IN_MODIFY)?;
+    let mut notices = Notices::of_writes(path)?;
     let mut seen = seen;
     loop {
         let size = std::fs::metadata(path)?.len();
@@ -100,10 +75,7 @@ fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
 
 /// Waits until a file of this name is in the folder.
 pub(crate) async fn file_appears(folder: &Path, name: &str) -> io::Result<()> {
-    let notices = Notices::of(
-        folder,
-        AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
-    )?;
+    let mut notices = Notices::of_names(folder)?;
     while !folder.join(name).exists() {
         notices.next().await?;
     }
