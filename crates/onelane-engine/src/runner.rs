@@ -254,8 +254,8 @@ impl Engine {
     }
 
     /// Ends what is kept warm and has no job.
-    pub async fn end_idle_workers(&self) {
-        self.handle.shared.executor.end_idle_workers().await;
+    pub async fn end_idle(&self) {
+        self.handle.shared.executor.end_idle().await;
     }
 
     /// Comes back when nothing runs.

@@ -244,6 +244,6 @@ pub trait Executor: Send + Sync + 'static {
     /// `spare`, what is left of the machine.
     async fn keep_workers(&self, _workers: Vec<WorkerSpec>, _spare: Capacity) {}
 
-    /// The server ends: idle workers do, too, and comes back when they have.
-    async fn end_idle_workers(&self) {}
+    /// The server ends: what runs no job does, too, and comes back when it has.
+    async fn end_idle(&self) {}
 }

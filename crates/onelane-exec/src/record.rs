@@ -183,7 +183,25 @@ pub struct ExitRecord {
     pub trouble: Option<String>,
 }
 
-/// What the server tells a new shim, as one line of JSON on its standard input.
+/// What the server tells a shim, as lines of JSON on its standard input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShimOrder {
+    /// Begin; nothing comes after this.
+    Start(Box<StartMessage>),
+    /// Make ready for an attempt that will come, with a guard and a process that is in its groups already.
+    Spare(SpareMessage),
+}
+
+/// What a shim can do ahead of an attempt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SpareMessage {
+    pub protocol: u32,
+    pub level: Level,
+    pub groups: Option<Groups>,
+}
+
+/// What a shim must know of what it looks after.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StartMessage {
     pub protocol: u32,
@@ -335,6 +353,11 @@ pub(crate) fn group_name(id: AttemptId) -> String {
     format!("{}.{}", id.job, id.attempt)
 }
 
+/// What the control groups are called that a spare shim made before it knew its attempt.
+pub(crate) fn spare_group_name(shim: &ProcessRecord) -> String {
+    format!("spare.{}.{}", shim.pid, shim.start_time)
+}
+
 /// What a worker's control groups are called.
 pub(crate) fn worker_group_name(id: &str) -> String {
     format!("worker.{id}")
@@ -367,6 +390,8 @@ pub(crate) enum ToGuard {
         reason: StopReason,
         grace_ms: u64,
     },
+    /// A spare guard gets its attempt, whose lock comes along.
+    Take(Box<StartMessage>),
     /// The worker gets this attempt, whose lock comes along.
     Begin(Place),
     /// The attempt is written down: let go of its lock.

@@ -93,7 +93,7 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
     output.line(&format!("process control: {}", control.level()))?;
     announce(output, &engine.handle())?;
     let ended = run(listener, router, &engine, options.drain).await;
-    engine.end_idle_workers().await;
+    engine.end_idle().await;
     control.leave();
     ended
 }

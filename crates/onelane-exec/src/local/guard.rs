@@ -21,6 +21,7 @@ use super::channel::{Arrived, Channel};
 use super::limits::{Breach, Limiter};
 use super::process::{now, oom_kills, tick};
 use super::shim::{self, child_signals};
+use super::stub::Stub;
 use super::tree::{self, Reaped};
 use crate::fail_point;
 use crate::record::{FromGuard, GuardReport, Outcome, Place, StartMessage, ToGuard, ToolUsage};
@@ -39,6 +40,8 @@ struct Guard {
     place: Option<Place>,
     /// The warm attempt's lock, held by shim and guard alike. Of an attempt with a process of its own the fork has it.
     lock: Option<File>,
+    /// The process that waits to become the tool.
+    stub: Option<Stub>,
     groups: AttemptGroups,
     shim: GuardChannel,
     signals: SignalFd,
@@ -74,31 +77,91 @@ pub(crate) fn run(
     logs: (PipeWriter, PipeWriter),
 ) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
-    let mut guard = Guard {
-        limiter: Limiter::new(&message.limits, &groups, &message.folder),
-        place: message.place(),
-        lock: None,
-        message,
-        groups,
-        shim,
-        signals: child_signals()?,
-        stop: None,
-        shim_is_gone: false,
-    };
+    let signals = child_signals()?;
+    let mut guard = Guard::new(message, groups, shim, signals);
     if !guard.wait_for_go() {
         return guard.write_unless_there(nothing_started(), "never_started");
     }
-    fail_point("guard.after_go");
-    let tool_version = guard.ask_version();
-    let mut report = match guard.start_tool(logs) {
-        Ok(tool) => guard.watch(&tool, tool_version.as_ref()),
-        Err(error) => not_started(&guard.message.command, &error),
+    guard.run(logs)
+}
+
+/// As [`run`], for an attempt that comes later, with a process that waits to become its tool.
+pub(crate) fn run_spare(
+    groups: AttemptGroups,
+    mut shim: GuardChannel,
+    logs: (PipeWriter, PipeWriter),
+) -> io::Result<()> {
+    prctl::set_child_subreaper(true)?;
+    let signals = child_signals()?;
+    // Without one the tool is started as any other.
+    let stub = Stub::fork(&groups, &logs).ok();
+    let Some((message, lock, has_go)) = wait_for_attempt(&mut shim) else {
+        tree::end_tree(&signals, &groups, |_| ());
+        groups.remove();
+        return Ok(());
     };
-    report.tool_version = tool_version;
-    guard.hand_over(report)
+    let mut guard = Guard::new(message, groups, shim, signals);
+    guard.lock = lock;
+    guard.stub = stub;
+    if !has_go && !guard.wait_for_go() {
+        guard.end_tree();
+        return guard.write_unless_there(nothing_started(), "never_started");
+    }
+    guard.run(logs)
+}
+
+/// The attempt, its lock, and whether the word to go came along; nothing when the shim is gone.
+fn wait_for_attempt(shim: &mut GuardChannel) -> Option<(StartMessage, Option<File>, bool)> {
+    loop {
+        let arrived = shim.receive();
+        let has_go = arrived
+            .messages
+            .iter()
+            .any(|message| matches!(message, ToGuard::Go));
+        let mut files = arrived.files.into_iter();
+        for message in arrived.messages {
+            if let ToGuard::Take(message) = message {
+                return Some((*message, files.next(), has_go));
+            }
+        }
+        if arrived.closed {
+            return None;
+        }
+    }
 }
 
 impl Guard {
+    fn new(
+        message: StartMessage,
+        groups: AttemptGroups,
+        shim: GuardChannel,
+        signals: SignalFd,
+    ) -> Self {
+        Self {
+            limiter: Limiter::new(&message.limits, &groups, &message.folder),
+            place: message.place(),
+            lock: None,
+            stub: None,
+            message,
+            groups,
+            shim,
+            signals,
+            stop: None,
+            shim_is_gone: false,
+        }
+    }
+
+    fn run(mut self, logs: (PipeWriter, PipeWriter)) -> io::Result<()> {
+        fail_point("guard.after_go");
+        let tool_version = self.ask_version();
+        let mut report = match self.start_tool(logs) {
+            Ok(tool) => self.watch(&tool, tool_version.as_ref()),
+            Err(error) => not_started(&self.message.command, &error),
+        };
+        report.tool_version = tool_version;
+        self.hand_over(report)
+    }
+
     /// False when the shim went away before anything was started.
     fn wait_for_go(&mut self) -> bool {
         loop {
@@ -112,15 +175,19 @@ impl Guard {
         }
     }
 
-    fn start_tool(&self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
-        let mut command = self.tool_command(&self.message.command)?;
-        place(&self.message, &mut command)?;
+    fn start_tool(&mut self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
         let oom_kills_before = oom_kills();
-        let child = command.stdout(stdout).stderr(stderr).spawn()?;
+        let pid = if let Some(stub) = self.stub.take() {
+            stub.become_tool(&self.message)?
+        } else {
+            let mut command = self.tool_command(&self.message.command)?;
+            place(&self.message, &mut command)?;
+            // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
+            command.stdout(stdout).stderr(stderr).spawn()?.id()
+        };
         fail_point("guard.after_spawn");
-        // The guard reaps everything itself; `Child` neither waits nor kills when it is dropped.
         Ok(Tool {
-            pid: child.id(),
+            pid,
             started_at: now(),
             since: tick(),
             oom_kills_before,
@@ -128,14 +195,7 @@ impl Guard {
     }
 
     fn tool_command(&self, line: &[String]) -> io::Result<Command> {
-        let (program, arguments) = line.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .current_dir(self.message.folder.join("work"))
-            .stdin(Stdio::null());
-        shim::hide_settings(&mut command);
-        command.envs(&self.message.env);
+        let mut command = bare_command(&self.message, line)?;
         // First its own session, which the weight belongs to.
         die_with_guard(&mut command);
         enter_on_start(&mut command, &self.groups, self.message.cpu_priority)?;
@@ -306,7 +366,7 @@ impl Guard {
         let mut files = arrived.files.into_iter();
         for message in arrived.messages {
             match message {
-                ToGuard::Go => {}
+                ToGuard::Go | ToGuard::Take(_) => {}
                 ToGuard::Stop { reason, grace_ms } => self.begin_stop(Some(reason), grace_ms),
                 ToGuard::Begin(place) => {
                     self.lock = files.next();
@@ -358,6 +418,19 @@ impl Guard {
     }
 }
 
+/// A command with the tool's folder and environment.
+pub(super) fn bare_command(message: &StartMessage, line: &[String]) -> io::Result<Command> {
+    let (program, arguments) = line.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(message.folder.join("work"))
+        .stdin(Stdio::null());
+    shim::hide_settings(&mut command);
+    command.envs(&message.env);
+    Ok(command)
+}
+
 fn nothing_started() -> GuardReport {
     GuardReport::interrupted("the attempt's shim was killed before its tool started".to_owned())
 }
@@ -367,7 +440,7 @@ fn has(ended: &[(u32, WaitStatus)], pid: u32) -> bool {
 }
 
 /// Standard input and folder, where the tool asks for others than usual.
-fn place(message: &StartMessage, command: &mut Command) -> io::Result<()> {
+pub(super) fn place(message: &StartMessage, command: &mut Command) -> io::Result<()> {
     let named = |path: &std::path::Path, error: io::Error| {
         io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
     };
@@ -392,18 +465,21 @@ fn die_with_guard(command: &mut Command) {
     let guard: Pid = getpid();
     // SAFETY: setsid, sigprocmask, prctl and getppid are async-signal-safe, and nothing is allocated.
     unsafe {
-        command.pre_exec(move || {
-            setsid()?;
-            // The shim and the guard block what they read from descriptors; a tool begins with nothing blocked.
-            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The guard may have died before the line above took effect.
-            if getppid() == guard {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        });
+        command.pre_exec(move || stand_alone(guard));
+    }
+}
+
+/// In the process that is, or becomes, the tool. Makes system calls only.
+pub(super) fn stand_alone(guard: Pid) -> io::Result<()> {
+    setsid()?;
+    // The shim and the guard block what they read from descriptors; a tool begins with nothing blocked.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // The guard may have died before the line above took effect.
+    if getppid() == guard {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -421,19 +497,22 @@ fn enter_on_start(
     let yields = priority.is_idle() && !groups.keeps("cpu");
     // SAFETY: open, write, close and setpriority are async-signal-safe, and nothing is allocated.
     unsafe {
-        command.pre_exec(move || {
-            for entrance in &entrances {
-                rustix::io::write(entrance, b"0")?;
-            }
-            // When memory runs out, the kernel takes the tool and not the server.
-            put(c"/proc/self/oom_score_adj", b"1000");
-            if yields {
-                // The tool has a session of its own, and so, where the kernel groups by session, a weight of its own.
-                put(c"/proc/self/autogroup", b"19");
-                rustix::process::setpriority_process(None, 19).ok();
-            }
-            Ok(())
-        });
+        command.pre_exec(move || enter(&entrances, yields));
+    }
+    Ok(())
+}
+
+/// In the process that is, or becomes, the tool. Makes system calls only.
+pub(super) fn enter(entrances: &[File], yields: bool) -> io::Result<()> {
+    for entrance in entrances {
+        rustix::io::write(entrance, b"0")?;
+    }
+    // When memory runs out, the kernel takes the tool and not the server.
+    put(c"/proc/self/oom_score_adj", b"1000");
+    if yields {
+        // The tool has a session of its own, and so, where the kernel groups by session, a weight of its own.
+        put(c"/proc/self/autogroup", b"19");
+        rustix::process::setpriority_process(None, 19).ok();
     }
     Ok(())
 }

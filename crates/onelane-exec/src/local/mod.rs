@@ -18,8 +18,8 @@ use crate::files::{reserve, sync_folder, sync_way, write_durably, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
-    StopRecord, Subject, ToolUsage, group_name, worker_group_name,
+    ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimOrder, ShimRecord, StartMessage,
+    StatusLine, StopRecord, Subject, ToolUsage, group_name, spare_group_name, worker_group_name,
 };
 use crate::room::enough_to_start;
 use crate::{
@@ -41,11 +41,14 @@ mod pool;
 mod process;
 mod progress;
 mod shim;
+mod spare;
+mod stub;
 mod tree;
 mod warm;
 mod worker;
 
 use pool::Pool;
+use spare::Spare;
 
 pub use control::Control;
 pub(crate) use damage::{Record, lost, read};
@@ -65,6 +68,7 @@ pub struct LocalExecutor {
     instance: Arc<str>,
     control: Arc<Control>,
     pool: Arc<Pool>,
+    spare: Spare,
 }
 
 impl LocalExecutor {
@@ -81,6 +85,7 @@ impl LocalExecutor {
             instance: instance.into(),
             control: Arc::new(control),
             pool: Arc::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -159,11 +164,9 @@ impl Executor for LocalExecutor {
         if let Some(warm) = &launch.warm {
             return self.start_warm(&launch, warm).await;
         }
-        let failed = |error| ExecError::new("start the shim", error);
-        let child = self.spawn(launch.id).map_err(failed)?;
-        let status = hear(child, &self.start_message(&launch))
-            .await
-            .map_err(failed)?;
+        let status = self.begin(&launch).await?;
+        let this = self.clone();
+        tokio::spawn(async move { this.prepare_spare().await });
         match status {
             Some(StatusLine::Started {
                 started_at,
@@ -319,12 +322,30 @@ impl Executor for LocalExecutor {
         self.want_workers(workers, spare).await;
     }
 
-    async fn end_idle_workers(&self) {
+    async fn end_idle(&self) {
         self.pool.end_idle().await;
+        self.end_spare().await;
     }
 }
 
 impl LocalExecutor {
+    /// Gives the attempt to a shim, to a spare one if there is one, and hears what it says.
+    async fn begin(&self, launch: &Launch) -> Result<Option<StatusLine>, ExecError> {
+        let failed = |error| ExecError::new("start the shim", error);
+        let message = self.start_message(launch);
+        if let Some(spare) = self.take_spare(launch).await {
+            if let Ok(Some(status)) = hear(spare, &message).await {
+                return Ok(Some(status));
+            }
+            // It was gone before it had the attempt, or went with it.
+            if !self.has_not_begun(launch.id).await? || !self.lay_out(launch).await? {
+                return Ok(None);
+            }
+        }
+        let child = self.spawn(launch.id).map_err(failed)?;
+        hear(child, &message).await.map_err(failed)
+    }
+
     /// Whether a shim that has failed left nothing behind; then the lock goes, so that the attempt can be tried again.
     async fn has_not_begun(&self, id: AttemptId) -> Result<bool, ExecError> {
         let folder = self.folder(id);
@@ -444,11 +465,13 @@ impl LocalExecutor {
     }
 
     fn end_groups(&self, id: AttemptId, record: &ShimRecord) -> Result<(), String> {
-        let name = record
-            .worker
-            .as_deref()
-            .map_or_else(|| group_name(id), worker_group_name);
-        if record.groups.is_none() || !record.groups.belong_to(self.control.name(), &name) {
+        // The last is named after the shim itself, which is dead: it was nobody else's.
+        let mut names = [group_name(id), spare_group_name(&record.shim)]
+            .into_iter()
+            .chain(record.worker.as_deref().map(worker_group_name));
+        let folder = self.control.name();
+        let ours = |name: String| record.groups.belong_to(folder, &name);
+        if record.groups.is_none() || !names.any(ours) {
             return Err(format!(
                 "both supervisors of attempt {} were killed, and its record names control groups that are not its own",
                 id.attempt
@@ -560,6 +583,15 @@ fn new_shim() -> io::Result<Child> {
         .spawn()
 }
 
+async fn say(child: &mut Child, order: &ShimOrder) -> io::Result<()> {
+    let mut line = serde_json::to_vec(order)?;
+    line.push(b'\n');
+    match &mut child.stdin {
+        Some(stdin) => stdin.write_all(&line).await,
+        None => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
 /// Starts a shim with this message, and gives its answer.
 async fn spawn_shim(message: &StartMessage) -> io::Result<Option<StatusLine>> {
     hear(new_shim()?, message).await
@@ -574,11 +606,8 @@ async fn hear(mut child: Child, message: &StartMessage) -> io::Result<Option<Sta
 }
 
 async fn converse(child: &mut Child, message: &StartMessage) -> io::Result<Option<StatusLine>> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&line).await?;
-    }
+    say(child, &ShimOrder::Start(Box::new(message.clone()))).await?;
+    drop(child.stdin.take());
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
     };

@@ -93,12 +93,12 @@ impl Notices {
         let mut watches = hub.lock();
         // The same file gives the same number again.
         let watch = hub.inotify.add_watch(path, what)?;
-        let watched = watches.entry(watch).or_insert_with(|| Watched {
+        let entry = watches.entry(watch).or_insert_with(|| Watched {
             told: watch::Sender::new(()),
             subscribers: 0,
         });
-        watched.subscribers += 1;
-        let told = watched.told.subscribe();
+        entry.subscribers += 1;
+        let told = entry.told.subscribe();
         drop(watches);
         Ok(Self { hub, watch, told })
     }
@@ -113,11 +113,11 @@ impl Notices {
 impl Drop for Notices {
     fn drop(&mut self) {
         let mut watches = self.hub.lock();
-        let Some(watched) = watches.get_mut(&self.watch) else {
+        let Some(entry) = watches.get_mut(&self.watch) else {
             return;
         };
-        watched.subscribers -= 1;
-        if watched.subscribers == 0 {
+        entry.subscribers -= 1;
+        if entry.subscribers == 0 {
             watches.remove(&self.watch);
             // The file may be gone, and its watch with it.
             self.hub.inotify.rm_watch(self.watch).ok();

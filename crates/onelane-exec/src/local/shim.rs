@@ -5,7 +5,7 @@
 //! writes `shim.json` before it looks for `stop.json`: one of them always sees the other.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -17,18 +17,21 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, fork, setsid};
+use onelane_core::{CpuPriority, Limits};
 use rustix::fs::{FlockOperation, flock};
 
 use super::cgroup::AttemptGroups;
 use super::channel::Channel;
+use super::guard::GuardChannel;
 use super::logs::Logs;
 use super::{guard, namespace, process, tree, worker};
 use crate::fail_point;
 use crate::files::{reserve, sync_tree, sync_way, write_whole};
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, Place, ShimRecord,
-    StartMessage, StatusLine, StopRecord, Subject, ToGuard, ToolUsage,
+    ExitRecord, FromGuard, GuardReport, LogCounts, Outcome, PROTOCOL, Place, ShimOrder, ShimRecord,
+    SpareMessage, StartMessage, StatusLine, StopRecord, Subject, ToGuard, ToolUsage,
+    spare_group_name,
 };
 
 /// The file that says that processes don't die.
@@ -65,12 +68,25 @@ pub fn shim_main(trial: Option<&str>) -> ExitCode {
 
 fn become_shim() -> io::Result<()> {
     close_inherited()?;
-    let message = read_message()?;
+    let order = read_order()?;
     // A session of its own: no terminal's interrupt and no logout reaches it.
     setsid().ok();
     std::env::set_current_dir("/")?;
     prctl::set_child_subreaper(true)?;
     block_signals()?;
+    let (message, pair) = match order {
+        Some(ShimOrder::Start(message)) => (*message, None),
+        Some(ShimOrder::Spare(spare)) => {
+            let pair = fork_spare(&spare)?;
+            match read_order()? {
+                Some(ShimOrder::Start(message)) => (*message, Some(pair)),
+                // The server has ended.
+                _ => return send_away(pair),
+            }
+        }
+        None => return Ok(()),
+    };
+    check(&message)?;
     fail_point("shim.before_lock");
     let lock = take_lock(&message.folder.join(message.subject.lock()))?;
     fail_point("shim.after_lock");
@@ -78,23 +94,29 @@ fn become_shim() -> io::Result<()> {
         return Ok(());
     }
     match message.subject.clone() {
-        Subject::Attempt(_) => run_attempt(message, &lock),
+        Subject::Attempt(_) => run_attempt(message, &lock, pair),
         Subject::Worker(worker) => worker::run(message, worker, &lock),
     }
 }
 
-fn read_message() -> io::Result<StartMessage> {
+/// The server's next order; nothing when it has ended.
+fn read_order() -> io::Result<Option<ShimOrder>> {
     let mut line = String::new();
     io::stdin()
         .lock()
         .take(MESSAGE_BYTES)
         .read_line(&mut line)?;
-    let message: StartMessage = serde_json::from_str(&line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+fn check(message: &StartMessage) -> io::Result<()> {
     // The server has made the folder and its lock.
     let lock = message.folder.join(message.subject.lock());
-    let known = message.protocol == PROTOCOL && lock.is_file();
-    if known {
-        Ok(message)
+    if message.protocol == PROTOCOL && lock.is_file() {
+        Ok(())
     } else {
         Err(io::Error::other(
             "the start message is of another protocol version, or names no attempt",
@@ -165,12 +187,21 @@ pub(super) fn take_lock(path: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
+fn run_attempt(message: StartMessage, lock: &File, spare: Option<Pair>) -> io::Result<()> {
     let Some(place) = message.place() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     reserve(&message.folder.join("exit.json"), EXIT_BYTES)?;
-    let pair = fork_pair(&message)?;
+    let pair = match spare {
+        Some(mut pair) => {
+            // It was forked before there was a lock: it gets the same one, and not another on the same file. If it is
+            // gone, its end of the channel says so next.
+            let take = ToGuard::Take(Box::new(message.clone()));
+            pair.guard.send_with(&take, lock).ok();
+            pair
+        }
+        None => fork_pair(&message)?,
+    };
     let logs = Logs::open(&message.folder, message.limits.log_bytes(), pair.pipes)?;
     write_shim_record(
         &ShimRecord {
@@ -202,6 +233,14 @@ fn run_attempt(message: StartMessage, lock: &File) -> io::Result<()> {
     .run()
 }
 
+/// Nothing has come for a spare pair. Whoever waits for this process finds nothing left of it.
+fn send_away(pair: Pair) -> io::Result<()> {
+    drop(pair.guard);
+    let guard = nix::unistd::Pid::from_raw(pair.guard_pid.cast_signed());
+    nix::sys::wait::waitpid(guard, None)?;
+    Ok(())
+}
+
 /// What a shim has of its guard.
 pub(super) struct Pair {
     pub groups: AttemptGroups,
@@ -215,6 +254,29 @@ pub(super) struct Pair {
 /// Makes the groups, and the guard, who waits for a word before it starts anything. Comes back in the shim only.
 pub(super) fn fork_pair(message: &StartMessage) -> io::Result<Pair> {
     let groups = make_groups(message)?;
+    fork_with(message.level, groups, |groups, channel, logs| {
+        guard::run(message.clone(), groups, channel, logs)
+    })
+}
+
+/// As [`fork_pair`], for an attempt that is not known yet; its tool's process is there, too, and waits.
+fn fork_spare(spare: &SpareMessage) -> io::Result<Pair> {
+    if spare.protocol != PROTOCOL {
+        return Err(io::Error::other("the order is of another protocol version"));
+    }
+    let name = spare_group_name(&process::describe(std::process::id())?);
+    let groups = spare.groups.as_ref().map_or_else(
+        || Ok(AttemptGroups::default()),
+        |groups| groups.make(&name, CpuPriority::Idle, &Limits::default()),
+    )?;
+    fork_with(spare.level, groups, guard::run_spare)
+}
+
+fn fork_with(
+    level: Level,
+    groups: AttemptGroups,
+    run: impl FnOnce(AttemptGroups, GuardChannel, (PipeWriter, PipeWriter)) -> io::Result<()>,
+) -> io::Result<Pair> {
     let (ours, guards) = UnixStream::pair()?;
     let (stdout, stderr) = (io::pipe()?, io::pipe()?);
     let signals = signals(&[
@@ -223,12 +285,11 @@ pub(super) fn fork_pair(message: &StartMessage) -> io::Result<Pair> {
         Signal::SIGHUP,
         Signal::SIGCHLD,
     ])?;
-    let guard_pid = match fork_guard(message.level)? {
+    let guard_pid = match fork_guard(level)? {
         ForkResult::Child => {
             drop((ours, stdout.0, stderr.0, signals));
             let logs = (stdout.1, stderr.1);
-            let ended = guard::run(message.clone(), groups, Channel::new(guards), logs);
-            leave_forked_child(&ended)
+            leave_forked_child(&run(groups, Channel::new(guards), logs))
         }
         ForkResult::Parent { child } => child.as_raw().unsigned_abs(),
     };
