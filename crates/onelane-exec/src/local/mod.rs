@@ -695,7 +695,12 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         return Err(io::ErrorKind::InvalidInput.into());
     };
     enough_to_start(jobs)?;
-    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
+    // Without a lock nothing of this boot has begun: what is there is what an earlier try left when the disk was full, or
+    // what a power cut left when it took claim and lock. Its records and results are no part of what starts now.
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     for folder in [&paths.input(), &folder.join("work"), &folder.join("output")] {
         fs::create_dir_all(folder)?;
     }

@@ -327,7 +327,8 @@ impl World {
             let Some(mut left) = self.attempts.remove(&key(id)) else {
                 continue;
             };
-            if left.exit.is_none() {
+            // What an earlier cut has left is on the disk.
+            if left.exit.is_none() && left.made_in + 1 == self.boot {
                 if dice.chance(250) {
                     continue;
                 }

@@ -324,9 +324,16 @@ impl World {
                 record.outcome.as_deref(),
                 Some("interrupted" | "never_started")
             ) && self.ledger.claimed_in.get(&claim) == Some(&boot)
+                && !self.is_of_another_boot(claim, boot)
                 && !self.ledger.hindered.contains(&claim)
         });
         cut_off.count()
+    }
+
+    /// Claimed anew after a power cut had undone the claim, and then found in its old folder: the cut ended it.
+    fn is_of_another_boot(&self, claim: AttemptKey, boot: u32) -> bool {
+        let attempt = self.attempts.get(&claim);
+        attempt.is_some_and(|attempt| attempt.made_in != boot)
     }
 
     /// Nothing of the attempt may run, or start, once the job has left it.
@@ -389,6 +396,12 @@ impl World {
         let tool_failed =
             exit.is_some_and(|exit| matches!(exit.outcome, Outcome::StartFailed { .. }));
         let cut_off = matches!(kind, FailureKind::Interrupted | FailureKind::StartFailed);
+        if *kind == FailureKind::Unknown {
+            let name = self.name(wish.id);
+            self.accuse(format!(
+                "restart: {name} fails, and nobody harmed its folder but a power cut"
+            ));
+        }
         if !cut_off || tool_failed {
             return;
         }
