@@ -202,6 +202,13 @@ const MUTANTS: &[Mutant] = &[
         new: "shared.executor.recover(id, boot.as_deref().filter(|_| false)).await",
     },
     Mutant {
+        name: "a-claim-made-again-counts",
+        breaks: "a power cut is not the job's fault, also when it undid the claim",
+        file: STATE,
+        old: "if exit.proof == OTHER_BOOT {",
+        new: "if exit.proof == OTHER_BOOT && record.boot_id.is_some() {",
+    },
+    Mutant {
         name: "a-claim-moves-to-this-boot",
         breaks: "a power cut is not the job's fault",
         file: RUNNER,

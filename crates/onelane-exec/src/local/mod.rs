@@ -18,8 +18,8 @@ use crate::files::{reserve, sync_folder, sync_way, write_durably, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage, StatusLine,
-    StopRecord, Subject, ToolUsage, group_name, worker_group_name,
+    ExitRecord, LogCounts, OTHER_BOOT, Outcome, PROTOCOL, ProcessRecord, ShimRecord, StartMessage,
+    StatusLine, StopRecord, Subject, ToolUsage, group_name, worker_group_name,
 };
 use crate::room::enough_to_start;
 use crate::{
@@ -368,8 +368,8 @@ impl LocalExecutor {
             let why = "the machine was restarted";
             // With its folder gone there is nowhere to write it down; the store has it.
             let record = match held {
-                Some(_held) => write_interrupted(&folder, id, None, why, "other_boot")?,
-                None => interrupted(id, None, why, "other_boot"),
+                Some(_held) => write_interrupted(&folder, id, None, why, OTHER_BOOT)?,
+                None => interrupted(id, None, why, OTHER_BOOT),
             };
             Ok(Some(Verdict::Exited(Box::new(record))))
         })
@@ -395,6 +395,11 @@ impl LocalExecutor {
         let record = match damage::read::<ShimRecord>(&folder.join("shim.json"), id)? {
             Record::Whole(record) => record,
             Record::Damaged(why) => return without_shim_record(&folder, id, &why),
+            Record::Missing if damage::made_in_another_boot(&folder)? => {
+                let why = "the machine was restarted";
+                let exit = write_interrupted(&folder, id, None, why, OTHER_BOOT)?;
+                return Ok(Verdict::Exited(Box::new(exit)));
+            }
             Record::Missing => {
                 // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
                 let why = "its shim ended before it started the tool";
@@ -422,7 +427,7 @@ impl LocalExecutor {
     ) -> io::Result<Result<(&'static str, &'static str), String>> {
         let killed = "both of its supervisors were killed";
         if record.shim.boot_id != process::boot_id()? {
-            return Ok(Ok(("the machine was restarted", "other_boot")));
+            return Ok(Ok(("the machine was restarted", OTHER_BOOT)));
         }
         if record.instance != *self.instance || !names_this_lock(record, &self.folder(id)) {
             // Whatever runs belongs to the original: this folder's lock is another one, and nobody runs under it.
@@ -623,7 +628,7 @@ fn unreadable_exit(id: AttemptId, why: &str) -> Verdict {
 fn without_shim_record(folder: &Path, id: AttemptId, why: &str) -> io::Result<Verdict> {
     if damage::made_in_another_boot(folder)? {
         let restarted = "the machine was restarted";
-        let exit = write_interrupted(folder, id, None, restarted, "other_boot")?;
+        let exit = write_interrupted(folder, id, None, restarted, OTHER_BOOT)?;
         return Ok(Verdict::Exited(Box::new(exit)));
     }
     Ok(Verdict::Stuck {

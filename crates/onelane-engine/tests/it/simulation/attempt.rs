@@ -2,7 +2,8 @@
 
 use onelane_core::{StopReason, Timestamp};
 use onelane_exec::{
-    AttemptId, ExitRecord, Level, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
+    AttemptId, ExitRecord, Level, LogCounts, OTHER_BOOT, Outcome, ProcessRecord, Running,
+    ToolUsage, Verdict,
 };
 
 use super::dice::Dice;
@@ -360,7 +361,8 @@ impl World {
             return Err("no space left on device");
         }
         let message = "restarted".into();
-        let exit = self.exit_record(id, Outcome::Interrupted { message }, None, None);
+        let mut exit = self.exit_record(id, Outcome::Interrupted { message }, None, None);
+        exit.proof = OTHER_BOOT.into();
         if let Some(attempt) = self.attempts.get_mut(&key(id)).filter(|_| has_lock) {
             attempt.exit = Some(exit.clone());
         }
@@ -385,15 +387,16 @@ impl World {
                 Ok(Verdict::Exited(Box::new(exit)))
             }
             (None, _) if self.disk_full => Err("no space left on device"),
+            (None, record) if record.unwrap_or(attempt.made_in) != self.boot => {
+                let mut exit = self.exit_record(id, unstarted("restarted"), None, None);
+                exit.proof = OTHER_BOOT.into();
+                attempt.exit = Some(exit.clone());
+                Ok(Verdict::Exited(Box::new(exit)))
+            }
             (None, None) => {
                 let why = "its shim ended before it started the tool".to_owned();
                 attempt.exit = Some(self.exit_record(id, unstarted(&why), None, None));
                 Ok(Verdict::NeverStarted { why })
-            }
-            (None, Some(boot)) if boot != self.boot => {
-                let exit = self.exit_record(id, unstarted("restarted"), None, None);
-                attempt.exit = Some(exit.clone());
-                Ok(Verdict::Exited(Box::new(exit)))
             }
             (None, Some(_)) => Ok(Verdict::Stuck {
                 why: "both supervisors were killed".into(),
