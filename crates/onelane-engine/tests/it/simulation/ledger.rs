@@ -59,13 +59,13 @@ impl Seen {
         }
     }
 
-    const fn is_claimed(&self) -> bool {
+    const fn is_claimed(self) -> bool {
         matches!(self.word, StateWord::Starting | StateWord::Running)
     }
 
     /// What a power cut may turn it into: of a job that was claimed, and that nobody wants to stop, the claim may be
     /// undone if the job may run again, and all of it the start.
-    fn may_become(&self, left: &Self, restarts: bool) -> bool {
+    fn may_become(self, left: Self, restarts: bool) -> bool {
         if !self.is_claimed() || self.to_be_stopped {
             let is_same = left.attempt == self.attempt && left.word == self.word;
             return is_same && left.to_be_stopped == self.to_be_stopped;
@@ -252,7 +252,7 @@ impl World {
         for (id, seen) in self.ledger.seen.clone() {
             let left = self.rows.get(&id);
             let kept =
-                left.is_some_and(|row| seen.may_become(&Seen::of(&row.job), self.restarts(row)));
+                left.is_some_and(|row| seen.may_become(Seen::of(&row.job), self.restarts(row)));
             let now = left.map(|row| Seen::of(&row.job));
             if !kept {
                 let name = self.name(id);
