@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::root;
 
 /// More seeds than any of the mutants has needed so far.
-const SEEDS: &str = "6000";
+const SEEDS: &str = "30000";
 
 /// A bug: in `file` under `crates/`, `old` becomes `new`, which breaks a promise.
 struct Mutant {
@@ -165,6 +165,55 @@ const MUTANTS: &[Mutant] = &[
         file: STATE,
         old: "        interruptions,\n        record,\n        launched: true,",
         new: "        interruptions,\n        record: record.filter(|_| false),\n        launched: true,",
+    },
+    Mutant {
+        name: "an-unsynced-claim-of-once",
+        breaks: "a tool that must not run twice does not, after a power cut either",
+        file: RUNNER,
+        old: "tool.is_none_or(|tool| tool.on_interrupt == OnInterrupt::Fail)",
+        new: "tool.is_none_or(|tool| tool.on_interrupt == OnInterrupt::Fail && transition.attempt > 1)",
+    },
+    Mutant {
+        name: "an-unsynced-end",
+        breaks: "an end that was told outlasts a power cut",
+        file: RUNNER,
+        old: "if !matches!(word, StateWord::Starting | StateWord::Running) || transition",
+        new: "if word == StateWord::Queued || transition",
+    },
+    Mutant {
+        name: "an-unsynced-cancellation",
+        breaks: "a cancellation that was answered outlasts a power cut",
+        file: RUNNER,
+        old: "StateWord::Starting | StateWord::Running) || transition.stop_reason.is_some()",
+        new: "StateWord::Starting | StateWord::Running) || transition.id.to_string().is_empty()",
+    },
+    Mutant {
+        name: "an-unsynced-requeue",
+        breaks: "attempts and interruptions are counted, after a power cut too",
+        file: RUNNER,
+        old: "if !matches!(word, StateWord::Starting | StateWord::Running) || transition",
+        new: "if !matches!(word, StateWord::Starting | StateWord::Running | StateWord::Queued) || transition",
+    },
+    Mutant {
+        name: "the-boot-of-the-claim-is-ignored",
+        breaks: "what a power cut took of a folder was not deleted by hand",
+        file: RUNNER,
+        old: "shared.executor.recover(id, boot.as_deref()).await",
+        new: "shared.executor.recover(id, boot.as_deref().filter(|_| false)).await",
+    },
+    Mutant {
+        name: "a-claim-made-again-counts",
+        breaks: "a power cut is not the job's fault, also when it undid the claim",
+        file: STATE,
+        old: "if exit.proof == OTHER_BOOT {",
+        new: "if exit.proof == OTHER_BOOT && exit.proof.is_empty() {",
+    },
+    Mutant {
+        name: "a-claim-moves-to-this-boot",
+        breaks: "a power cut is not the job's fault",
+        file: RUNNER,
+        old: "record.boot_id.get_or_insert_with(|| shared.boot_id.clone());",
+        new: "record.boot_id = Some(shared.boot_id.clone());",
     },
 ];
 

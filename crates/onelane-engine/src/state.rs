@@ -5,7 +5,7 @@ use onelane_core::{
     AttemptNo, Capacity, Job, JobEvent, JobId, JobState, OrderKey, OrderStatistic, StateWord,
     StopReason, Timestamp,
 };
-use onelane_exec::{AttemptId, Found, Running, Verdict};
+use onelane_exec::{AttemptId, Found, OTHER_BOOT, Running, Verdict};
 use onelane_store::{AttemptRecord, QueueEntry, ShimProcess, Transition, Usage};
 use onelane_tools::ToolDefinition;
 
@@ -612,6 +612,10 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
     record.outcome = Some(outcome.to_owned());
     match verdict {
         Verdict::Exited(exit) => {
+            if exit.proof == OTHER_BOOT {
+                // Also when its claim was undone by a power cut and made again in this boot: the cut is not the job's fault.
+                record.boot_id = Some("another".to_owned());
+            }
             record.started_at = exit.started_at.or(record.started_at);
             record.finished_at = Some(exit.finished_at);
             record.tool_version = exit.tool_version.clone().or(record.tool_version.take());

@@ -25,7 +25,8 @@ pub use layout::{DataFolder, DataFolderError, JobPaths, instance_of, is_on_netwo
 pub use level::{Level, ParseLevelError, WantedLevel};
 pub use local::{Control, LocalExecutor, appended, shim_main};
 pub use record::{
-    ExitRecord, LogCounts, LogCut, Outcome, ProcessRecord, ShimRecord, StopRecord, ToolUsage,
+    ExitRecord, LogCounts, LogCut, OTHER_BOOT, Outcome, ProcessRecord, ShimRecord, StopRecord,
+    ToolUsage,
 };
 pub use room::{DiskFloor, LowDisk};
 

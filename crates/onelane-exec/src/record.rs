@@ -146,6 +146,9 @@ pub struct LogCut {
     pub bytes: u64,
 }
 
+/// The [`ExitRecord::proof`] of an attempt that another boot has ended.
+pub const OTHER_BOOT: &str = "other_boot";
+
 /// `exit.json`: the attempt is over, and its process tree is proved dead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExitRecord {

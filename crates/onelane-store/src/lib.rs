@@ -148,7 +148,7 @@ pub struct AttemptRecord {
     pub attempt: AttemptNo,
     /// When it was claimed.
     pub claimed_at: Timestamp,
-    /// The boot of the machine in which it was claimed.
+    /// The boot of the machine in which it was claimed; `another` once its end is that another boot had ended it.
     pub boot_id: Option<String>,
     /// When the tool started, if it did.
     pub started_at: Option<Timestamp>,

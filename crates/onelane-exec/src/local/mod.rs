@@ -18,8 +18,9 @@ use crate::files::{reserve, sync_folder, sync_way, write_durably, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, LogCounts, Outcome, PROTOCOL, ProcessRecord, ShimOrder, ShimRecord, StartMessage,
-    StatusLine, StopRecord, Subject, ToolUsage, group_name, spare_group_name, worker_group_name,
+    ExitRecord, LogCounts, OTHER_BOOT, Outcome, PROTOCOL, ProcessRecord, ShimOrder, ShimRecord,
+    StartMessage, StatusLine, StopRecord, Subject, ToolUsage, group_name, spare_group_name,
+    worker_group_name,
 };
 use crate::room::enough_to_start;
 use crate::{
@@ -390,8 +391,8 @@ impl LocalExecutor {
             let why = "the machine was restarted";
             // With its folder gone there is nowhere to write it down; the store has it.
             let record = match held {
-                Some(_held) => write_interrupted(&folder, id, None, why, "other_boot")?,
-                None => interrupted(id, None, why, "other_boot"),
+                Some(_held) => write_interrupted(&folder, id, None, why, OTHER_BOOT)?,
+                None => interrupted(id, None, why, OTHER_BOOT),
             };
             Ok(Some(Verdict::Exited(Box::new(record))))
         })
@@ -417,6 +418,11 @@ impl LocalExecutor {
         let record = match damage::read::<ShimRecord>(&folder.join("shim.json"), id)? {
             Record::Whole(record) => record,
             Record::Damaged(why) => return without_shim_record(&folder, id, &why),
+            Record::Missing if damage::made_in_another_boot(&folder)? => {
+                let why = "the machine was restarted";
+                let exit = write_interrupted(&folder, id, None, why, OTHER_BOOT)?;
+                return Ok(Verdict::Exited(Box::new(exit)));
+            }
             Record::Missing => {
                 // `shim.json` comes before the tool, and no later shim gets past the lock and this record.
                 let why = "its shim ended before it started the tool";
@@ -444,7 +450,7 @@ impl LocalExecutor {
     ) -> io::Result<Result<(&'static str, &'static str), String>> {
         let killed = "both of its supervisors were killed";
         if record.shim.boot_id != process::boot_id()? {
-            return Ok(Ok(("the machine was restarted", "other_boot")));
+            return Ok(Ok(("the machine was restarted", OTHER_BOOT)));
         }
         if record.instance != *self.instance || !names_this_lock(record, &self.folder(id)) {
             // Whatever runs belongs to the original: this folder's lock is another one, and nobody runs under it.
@@ -653,7 +659,7 @@ fn unreadable_exit(id: AttemptId, why: &str) -> Verdict {
 fn without_shim_record(folder: &Path, id: AttemptId, why: &str) -> io::Result<Verdict> {
     if damage::made_in_another_boot(folder)? {
         let restarted = "the machine was restarted";
-        let exit = write_interrupted(folder, id, None, restarted, "other_boot")?;
+        let exit = write_interrupted(folder, id, None, restarted, OTHER_BOOT)?;
         return Ok(Verdict::Exited(Box::new(exit)));
     }
     Ok(Verdict::Stuck {
@@ -725,7 +731,12 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
         return Err(io::ErrorKind::InvalidInput.into());
     };
     enough_to_start(jobs)?;
-    // Without a lock no shim can have begun: what is there is what an earlier try left when the disk was full.
+    // Without a lock nothing of this boot has begun: what is there is what an earlier try left when the disk was full, or
+    // what a power cut left when it took claim and lock. Its records and results are no part of what starts now.
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     for folder in [&paths.input(), &folder.join("work"), &folder.join("output")] {
         fs::create_dir_all(folder)?;
     }

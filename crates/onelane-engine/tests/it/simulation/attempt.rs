@@ -2,7 +2,8 @@
 
 use onelane_core::{StopReason, Timestamp};
 use onelane_exec::{
-    AttemptId, ExitRecord, Level, LogCounts, Outcome, ProcessRecord, Running, ToolUsage, Verdict,
+    AttemptId, ExitRecord, Level, LogCounts, OTHER_BOOT, Outcome, ProcessRecord, Running,
+    ToolUsage, Verdict,
 };
 
 use super::dice::Dice;
@@ -40,10 +41,14 @@ pub(crate) struct Attempt {
     pub(crate) guard: bool,
     /// The server is looking under the lock.
     pub(crate) held_by_server: bool,
+    /// The boot in the lock's text.
+    pub(crate) made_in: u32,
     /// The boot in `shim.json`.
     pub(crate) record: Option<u32>,
     pub(crate) stop: Option<StopReason>,
     pub(crate) exit: Option<ExitRecord>,
+    /// There is an `exit.json` that a power cut has torn.
+    pub(crate) torn_exit: bool,
     /// The shim has answered its server.
     pub(crate) told: bool,
     /// … that it could not begin.
@@ -59,16 +64,18 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(boot: u32) -> Self {
         Self {
             phase: Phase::Folder,
             has_lock: false,
+            made_in: boot,
             shim: false,
             guard: false,
             held_by_server: false,
             record: None,
             stop: None,
             exit: None,
+            torn_exit: false,
             told: false,
             could_not_begin: false,
             signalled: false,
@@ -94,7 +101,7 @@ impl Attempt {
 
     /// Whether a tool of it runs, or may yet be started.
     pub(crate) const fn may_run(&self) -> bool {
-        let stopped = self.exit.is_some() || self.stop.is_some();
+        let stopped = self.exit.is_some() || self.torn_exit || self.stop.is_some();
         let may_start = match self.phase {
             Phase::Spawned => self.shim && !stopped,
             Phase::Locked | Phase::Recorded => self.is_supervised(),
@@ -129,14 +136,21 @@ impl Attempt {
         }
     }
 
-    /// The machine is restarted.
-    pub(crate) fn reboot(&mut self) {
+    /// The machine is restarted: nothing lives.
+    fn reboot(&mut self) {
         self.tree_alive = false;
         self.unproved = false;
         self.held_by_server = false;
         if self.phase != Phase::Folder {
             self.leave();
         }
+    }
+
+    /// A power cut: what was not synced may be missing or torn, each by itself.
+    fn lose(&mut self, dice: &mut Dice) {
+        self.has_lock &= dice.chance(600);
+        self.record = self.record.filter(|_| dice.chance(600));
+        self.stop = self.stop.filter(|_| dice.chance(600));
     }
 }
 
@@ -216,7 +230,8 @@ impl World {
     }
 
     fn take_lock(attempt: &mut Attempt) {
-        if attempt.held_by_server || attempt.exit.is_some() || attempt.stop.is_some() {
+        let is_over = attempt.exit.is_some() || attempt.torn_exit;
+        if attempt.held_by_server || is_over || attempt.stop.is_some() {
             attempt.leave();
         } else {
             attempt.phase = Phase::Locked;
@@ -305,6 +320,55 @@ impl World {
         attempt.leave();
     }
 
+    /// The machine is restarted. Of a folder without a synced `exit.json` anything may be gone.
+    pub(crate) fn cut_power(&mut self, dice: &mut Dice) {
+        let ids: Vec<_> = self.attempts.keys().copied().collect();
+        for (job, attempt) in ids {
+            let id = AttemptId { job, attempt };
+            let Some(mut left) = self.attempts.remove(&key(id)) else {
+                continue;
+            };
+            // What an earlier cut has left is on the disk.
+            if left.exit.is_none() && left.made_in + 1 == self.boot {
+                if dice.chance(250) {
+                    continue;
+                }
+                if left.phase == Phase::Ended {
+                    // Its `exit.json` was on the way to the disk.
+                    match dice.below(3) {
+                        0 => self.write_exit(id, &mut left),
+                        1 => left.torn_exit = true,
+                        _ => {}
+                    }
+                }
+                if left.exit.is_none() && dice.chance(600) {
+                    left.lose(dice);
+                }
+            }
+            left.reboot();
+            self.attempts.insert(key(id), left);
+        }
+    }
+
+    /// What became of an attempt that was claimed in another boot: only a whole `exit.json` counts.
+    pub(crate) fn end_by_restart(&mut self, id: AttemptId) -> Result<Verdict, &'static str> {
+        let there = self.attempts.get(&key(id));
+        if let Some(exit) = there.and_then(|attempt| attempt.exit.as_ref()) {
+            return Ok(Verdict::Exited(Box::new(exit.clone())));
+        }
+        let has_lock = there.is_some_and(|attempt| attempt.has_lock);
+        if has_lock && self.disk_full {
+            return Err("no space left on device");
+        }
+        let message = "restarted".into();
+        let mut exit = self.exit_record(id, Outcome::Interrupted { message }, None, None);
+        exit.proof = OTHER_BOOT.into();
+        if let Some(attempt) = self.attempts.get_mut(&key(id)).filter(|_| has_lock) {
+            attempt.exit = Some(exit.clone());
+        }
+        Ok(Verdict::Exited(Box::new(exit)))
+    }
+
     /// What follows from what is under the lock, for whoever holds it.
     pub(crate) fn conclude(&mut self, id: AttemptId) -> Result<Verdict, &'static str> {
         let Some(mut attempt) = self.attempts.get(&key(id)).cloned() else {
@@ -317,16 +381,22 @@ impl World {
         };
         let verdict = match (&attempt.exit, attempt.record) {
             (Some(exit), _) => Ok(Verdict::Exited(Box::new(exit.clone()))),
+            (None, _) if attempt.torn_exit && attempt.made_in == self.boot => {
+                let message = "its record is damaged".into();
+                let exit = self.exit_record(id, Outcome::Unknown { message }, None, None);
+                Ok(Verdict::Exited(Box::new(exit)))
+            }
             (None, _) if self.disk_full => Err("no space left on device"),
+            (None, record) if record.unwrap_or(attempt.made_in) != self.boot => {
+                let mut exit = self.exit_record(id, unstarted("restarted"), None, None);
+                exit.proof = OTHER_BOOT.into();
+                attempt.exit = Some(exit.clone());
+                Ok(Verdict::Exited(Box::new(exit)))
+            }
             (None, None) => {
                 let why = "its shim ended before it started the tool".to_owned();
                 attempt.exit = Some(self.exit_record(id, unstarted(&why), None, None));
                 Ok(Verdict::NeverStarted { why })
-            }
-            (None, Some(boot)) if boot != self.boot => {
-                let exit = self.exit_record(id, unstarted("restarted"), None, None);
-                attempt.exit = Some(exit.clone());
-                Ok(Verdict::Exited(Box::new(exit)))
             }
             (None, Some(_)) => Ok(Verdict::Stuck {
                 why: "both supervisors were killed".into(),

@@ -107,6 +107,21 @@ impl ModelExecutor {
         world.conclude(id).map_err(machine_fault)
     }
 
+    /// Looks at an attempt that was claimed in another boot, unless its lock is held all the same.
+    async fn look_back(&self, id: AttemptId) -> Result<Option<Found>> {
+        let what = "look at an attempt of another boot";
+        let fate = self.turn(what, id, When::Always, true).await;
+        let mut world = self.world.lock();
+        if fate == Fate::Fails {
+            return Err(machine_fault(what));
+        }
+        if world.attempts.get(&key(id)).is_some_and(Attempt::is_locked) {
+            return Ok(None);
+        }
+        let verdict = world.end_by_restart(id).map_err(machine_fault)?;
+        Ok(Some(Found::Over(verdict)))
+    }
+
     async fn look(&self, id: AttemptId) -> Result<Found> {
         self.turn("look at the attempt", id, When::Always, false)
             .await;
@@ -147,9 +162,11 @@ impl Executor for ModelExecutor {
         let id = launch.id;
         let is_new = self
             .write("make the attempt's folder", id, |world| {
-                let is_new = !world.attempts.contains_key(&key(id));
+                // Without a lock it is laid out anew, and what a power cut has left there goes.
+                let is_new = world.attempts.get(&key(id)).is_none_or(|a| !a.has_lock);
                 if is_new {
-                    world.attempts.insert(key(id), Attempt::new());
+                    let attempt = Attempt::new(world.boot);
+                    world.attempts.insert(key(id), attempt);
                 }
                 is_new
             })
@@ -182,7 +199,13 @@ impl Executor for ModelExecutor {
         found.map(|found| self.hear(id, found))
     }
 
-    async fn recover(&self, id: AttemptId, _claimed_in: Option<&str>) -> Result<Found> {
+    async fn recover(&self, id: AttemptId, claimed_in: Option<&str>) -> Result<Found> {
+        let boot = self.world.lock().boot_id();
+        if claimed_in.is_some_and(|claimed_in| claimed_in != boot)
+            && let Some(found) = self.look_back(id).await?
+        {
+            return Ok(self.hear(id, found));
+        }
         self.look(id).await.map(|found| self.hear(id, found))
     }
 

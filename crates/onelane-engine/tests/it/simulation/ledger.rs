@@ -33,8 +33,47 @@ pub(crate) struct Ledger {
     pub(crate) paused: bool,
     /// Attempts that the machine could not start: no fault of the job.
     pub(crate) hindered: BTreeSet<AttemptKey>,
+    /// What the store last said of a job, to anyone.
+    pub(crate) seen: BTreeMap<JobId, Seen>,
     claimed_in: BTreeMap<AttemptKey, u32>,
+    /// Attempts whose tool has started, unless a power cut has undone their claim and taken their lock.
     started: BTreeSet<AttemptKey>,
+    /// Jobs whose tool has started, ever.
+    ever_started: BTreeSet<JobId>,
+}
+
+/// A job, as somebody may have read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    attempt: AttemptNo,
+    word: StateWord,
+    to_be_stopped: bool,
+}
+
+impl Seen {
+    pub(crate) const fn of(job: &Job) -> Self {
+        Self {
+            attempt: job.attempt,
+            word: job.state.word(),
+            to_be_stopped: job.stop_reason.is_some(),
+        }
+    }
+
+    const fn is_claimed(self) -> bool {
+        matches!(self.word, StateWord::Starting | StateWord::Running)
+    }
+
+    /// What a power cut may turn it into: of a job that was claimed, and that nobody wants to stop, the claim may be
+    /// undone if the job may run again, and all of it the start.
+    fn may_become(self, left: Self, restarts: bool) -> bool {
+        if !self.is_claimed() || self.to_be_stopped {
+            let is_same = left.attempt == self.attempt && left.word == self.word;
+            return is_same && left.to_be_stopped == self.to_be_stopped;
+        }
+        let still_claimed = left.attempt == self.attempt && left.is_claimed();
+        let is_undone = left.attempt + 1 == self.attempt && left.word == StateWord::Queued;
+        !left.to_be_stopped && (still_claimed || (restarts && is_undone))
+    }
 }
 
 impl Ledger {
@@ -162,6 +201,16 @@ impl World {
                 "capacity: {name} starts on a machine that is taken"
             ));
         }
+        let once = self
+            .rows
+            .get(&id.job)
+            .is_some_and(|row| !self.restarts(row));
+        let has_started = !self.ledger.ever_started.insert(id.job);
+        if once && has_started {
+            self.accuse(format!(
+                "once: {name} starts, and its tool must not run twice"
+            ));
+        }
         if !self.ledger.started.insert(key(id)) {
             self.accuse(format!("attempt numbers: {name} starts a second time"));
         }
@@ -179,6 +228,46 @@ impl World {
                 "cancel: {name} starts after its cancellation was answered"
             ));
         }
+    }
+
+    /// A power cut has undone a commit, perhaps a claim. Its number is free again, but for what its folder says.
+    pub(crate) fn forget_claim(&mut self, undone: &Job) {
+        let claim = (undone.id, undone.attempt);
+        let is_claimed = self
+            .rows
+            .get(&undone.id)
+            .is_some_and(|row| row.job.attempt == undone.attempt);
+        if is_claimed {
+            return;
+        }
+        self.ledger.claimed_in.remove(&claim);
+        let has_lock = self.attempts.get(&claim).is_some_and(|a| a.has_lock);
+        if !has_lock {
+            self.ledger.started.remove(&claim);
+        }
+    }
+
+    /// After a power cut: what was told may be undone only where another boot finds it out by itself.
+    pub(crate) fn check_undone(&mut self) {
+        for (id, seen) in self.ledger.seen.clone() {
+            let left = self.rows.get(&id);
+            let kept =
+                left.is_some_and(|row| seen.may_become(Seen::of(&row.job), self.restarts(row)));
+            let now = left.map(|row| Seen::of(&row.job));
+            if !kept {
+                let name = self.name(id);
+                self.accuse(format!(
+                    "durability: {name} was told as {seen:?}, and after a power cut it is {now:?}"
+                ));
+            }
+            self.ledger.seen.extend(now.map(|now| (id, now)));
+        }
+    }
+
+    /// Whether a job's tool may run again after an interruption.
+    fn restarts(&self, row: &Row) -> bool {
+        let tool = self.tools.get(&row.job.definition);
+        tool.is_some_and(|tool| tool.on_interrupt == OnInterrupt::Restart)
     }
 
     /// A transition is about to be committed.
@@ -235,9 +324,16 @@ impl World {
                 record.outcome.as_deref(),
                 Some("interrupted" | "never_started")
             ) && self.ledger.claimed_in.get(&claim) == Some(&boot)
+                && !self.is_of_another_boot(claim, boot)
                 && !self.ledger.hindered.contains(&claim)
         });
         cut_off.count()
+    }
+
+    /// Claimed anew after a power cut had undone the claim, and then found in its old folder: the cut ended it.
+    fn is_of_another_boot(&self, claim: AttemptKey, boot: u32) -> bool {
+        let attempt = self.attempts.get(&claim);
+        attempt.is_some_and(|attempt| attempt.made_in != boot)
     }
 
     /// Nothing of the attempt may run, or start, once the job has left it.
@@ -294,15 +390,18 @@ impl World {
     }
 
     fn check_failure(&mut self, row: &Row, wish: &Transition, kind: &FailureKind) {
-        let restarts = self
-            .tools
-            .get(&row.job.definition)
-            .is_some_and(|tool| tool.on_interrupt == OnInterrupt::Restart);
+        let restarts = self.restarts(row);
         let attempt = self.attempts.get(&(wish.id, row.job.attempt));
         let exit = attempt.and_then(|attempt| attempt.exit.as_ref());
         let tool_failed =
             exit.is_some_and(|exit| matches!(exit.outcome, Outcome::StartFailed { .. }));
         let cut_off = matches!(kind, FailureKind::Interrupted | FailureKind::StartFailed);
+        if *kind == FailureKind::Unknown {
+            let name = self.name(wish.id);
+            self.accuse(format!(
+                "restart: {name} fails, and nobody harmed its folder but a power cut"
+            ));
+        }
         if !cut_off || tool_failed {
             return;
         }

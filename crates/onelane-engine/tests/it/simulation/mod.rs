@@ -479,10 +479,8 @@ impl Schedule {
         self.crash("the machine is restarted");
         let mut world = self.world.lock();
         world.boot += 1;
-        world
-            .attempts
-            .values_mut()
-            .for_each(attempt::Attempt::reboot);
+        world.cut_power(&mut self.dice);
+        world.undo(&mut self.dice);
     }
 
     fn harm(&mut self, act: Act) {

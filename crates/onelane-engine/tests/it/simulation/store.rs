@@ -11,6 +11,8 @@ use onelane_store::{
 };
 use parking_lot::Mutex;
 
+use super::dice::Dice;
+use super::ledger::Seen;
 use super::world::{CLIENT, Fate, Row, Shared, When, World, turn};
 
 pub(crate) struct ModelStore {
@@ -101,6 +103,8 @@ impl World {
             records: BTreeMap::new(),
         };
         self.rows.insert(job.id, row);
+        self.soft.clear();
+        self.ledger.seen.insert(job.id, Seen::of(&job));
         let entry = QueueEntry {
             id: job.id,
             order_key: job.order_key,
@@ -120,7 +124,8 @@ impl World {
             self.accuse("a transition of a job that is not there");
             return Err(StoreError::NoSuchJob(wish.id));
         };
-        self.check_transition(&row.clone(), &wish);
+        let before = row.clone();
+        self.check_transition(&before, &wish);
         let Some(row) = self.rows.get_mut(&wish.id) else {
             return Err(StoreError::NoSuchJob(wish.id));
         };
@@ -137,16 +142,39 @@ impl World {
             row.records.insert(record.attempt, record);
         }
         let job = row.job.clone();
+        if wish.durable {
+            self.soft.clear();
+        } else {
+            self.soft.push((job.id, before));
+        }
+        self.ledger.seen.insert(job.id, Seen::of(&job));
         self.note(|_| {
             let stop = job.stop_reason.map_or("", |_| ", to be stopped");
+            let synced = if wish.durable { "" } else { ", unsynced" };
             format!(
-                "job {} attempt {} is {}{stop}",
+                "job {} attempt {} is {}{stop}{synced}",
                 job.seq,
                 job.attempt,
                 job.state.word()
             )
         });
         Ok((job.clone(), Some(Change::Moved(job))))
+    }
+
+    /// A power cut undoes the last of what was not synced, and nothing before it.
+    pub(crate) fn undo(&mut self, dice: &mut Dice) {
+        let left = dice.below(self.soft.len() + 1);
+        for (id, before) in self.soft.split_off(left).into_iter().rev() {
+            if let Some(now) = self.rows.insert(id, before) {
+                self.note(|_| {
+                    let word = now.job.state.word();
+                    format!("job {} was never {word}", now.job.seq)
+                });
+                self.forget_claim(&now.job);
+            }
+        }
+        self.soft.clear();
+        self.check_undone();
     }
 
     fn queue(&self) -> Vec<QueueEntry> {
@@ -206,6 +234,8 @@ impl Store for ModelStore {
                 Some(false) => Err(StoreError::Alive(id)),
                 Some(true) => {
                     world.rows.remove(&id);
+                    world.soft.clear();
+                    world.ledger.seen.remove(&id);
                     world.ledger.deleted.insert(id);
                     Ok(((), Some(Change::Removed(id))))
                 }
@@ -262,6 +292,7 @@ impl Store for ModelStore {
     async fn define(&self, hash: &str, definition: &str) -> Result<()> {
         let mut world = self.world.lock();
         world.definitions.insert(hash.into(), definition.into());
+        world.soft.clear();
         Ok(())
     }
 
@@ -276,6 +307,7 @@ impl Store for ModelStore {
     async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
         self.commit("commit a setting", None, |world| {
             world.settings.insert(key.into(), value.into());
+            world.soft.clear();
             world.ledger.paused = false;
             Ok(((), None))
         })

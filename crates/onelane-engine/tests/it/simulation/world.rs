@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) disk_full: bool,
     pub(crate) tools: BTreeMap<String, Arc<ToolDefinition>>,
     pub(crate) rows: BTreeMap<JobId, Row>,
+    /// What was there before each commit since the last durable one: a power cut may bring back the last of them.
+    pub(crate) soft: Vec<(JobId, Row)>,
     pub(crate) last_seq: i64,
     pub(crate) definitions: BTreeMap<String, String>,
     pub(crate) settings: BTreeMap<String, String>,
