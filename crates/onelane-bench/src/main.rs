@@ -24,6 +24,7 @@ mod submit;
 mod svg;
 mod trace;
 mod turnover;
+mod warm;
 
 use std::path::PathBuf;
 
@@ -127,6 +128,9 @@ enum Command {
         /// How often.
         ticks: u32,
     },
+    /// A warm worker that does nothing
+    #[command(hide = true)]
+    Warm,
     /// A job that takes all it can get
     #[command(hide = true)]
     Hog {
@@ -137,8 +141,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    if let Command::Hog { what } = &cli.command {
-        return hog::run(*what);
+    match &cli.command {
+        Command::Hog { what } => return hog::run(*what),
+        Command::Warm => return warm::run(),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -173,6 +179,7 @@ async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),
+        Command::Warm => return warm::run(),
         Command::Tick { ticks } => {
             stream::tick(ticks);
             return Ok(());

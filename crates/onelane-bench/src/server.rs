@@ -239,6 +239,10 @@ alphabet = "protein"
 title = "Nothing at all"
 command = ["true"]
 
+[tools.warm]
+title = "Nothing, in a process that stays"
+worker = [{own}, "warm"]
+
 [tools.cpu]
 title = "Every core"
 command = [{own}, "hog", "cpu"]

@@ -17,15 +17,14 @@ pub(crate) struct Step {
     pub(crate) syncs: f64,
 }
 
-const STEPS: [&str; 8] = [
-    "claim: its commit, if it is one of its own",
+const STEPS: [&str; 7] = [
+    "after the last one's end: claim, and the way to its folder",
     "folders, inputs and lock",
-    "the shim's spawn",
-    "guard, groups and shim.json",
-    "the tool's spawn, in its groups",
+    "the lock taken, shim.json",
+    "the tool's program begins",
     "the tool itself",
     "proof of death, exit.json",
-    "the end: its commit, with the next claim or before it",
+    "the end: its commit",
 ];
 
 /// A call that is over: when, and its text.
@@ -73,7 +72,7 @@ pub(crate) fn steps(trace: &str) -> anyhow::Result<Vec<Step>> {
 }
 
 /// Milliseconds and syncs of each step of the attempt that begins at the second of these places.
-fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 8]> {
+fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 7]> {
     let (before, begin, next) = (begins[0], begins[1], begins[2]);
     let find = |from: usize, to: usize, wanted: &dyn Fn(&Call) -> bool| {
         let place = calls[from..to].iter().position(wanted)?;
@@ -84,18 +83,16 @@ fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 8]> {
     };
     let commit = |call: &Call| call.is_sync_of("onelane.db-wal>");
     let earlier_end = find(before, begin, &renamed("exit.json"))?;
-    // The end of the one and the claim of the other may share a commit.
     let ended = find(earlier_end, begin, &commit)?;
-    let claimed = (ended..begin).rev().find(|place| commit(&calls[*place]))?;
-    let shim = find(begin, next, &|call| {
-        call.text.contains("[\"/proc/self/exe\", \"shim\"]")
-    })?;
+    let recorded = find(begin, next, &renamed("shim.json"))?;
     let server = calls[begin].pid;
-    let laid_out = (begin..shim)
+    let laid_out = (begin..recorded)
         .rev()
         .find(|place| calls[*place].pid == server)?;
-    let recorded = find(shim, next, &renamed("shim.json"))?;
-    let tool = find(recorded, next, &|call| call.text.starts_with("execve("))?;
+    // A spare shim for the next attempt may begin meanwhile.
+    let tool = find(recorded, next, &|call| {
+        call.text.starts_with("execve(") && !call.text.contains("/proc/self/exe")
+    })?;
     let pid = calls[tool].pid;
     let done = find(tool, next, &|call| {
         call.pid == pid && call.text.starts_with("exit_group(")
@@ -103,9 +100,9 @@ fn attempt(calls: &[Call], begins: &[usize]) -> Option<[(f64, f64); 8]> {
     let written = find(done, next, &renamed("exit.json"))?;
     let finished = find(written, next, &commit)?;
     let marks = [
-        ended, claimed, laid_out, shim, recorded, tool, done, written, finished,
+        ended, begin, laid_out, recorded, tool, done, written, finished,
     ];
-    let mut steps = [(0.0, 0.0); 8];
+    let mut steps = [(0.0, 0.0); 7];
     for (step, pair) in steps.iter_mut().zip(marks.windows(2)) {
         let ms = (calls[pair[1]].at - calls[pair[0]].at) * 1000.0;
         let syncs = calls[pair[0] + 1..=pair[1]]

@@ -13,9 +13,14 @@ use crate::server::{Served, pause, submit, tools};
 use crate::trace::{self, Step};
 use crate::{Common, baseline};
 
+/// A tool with a process for each job, and one that has one for all.
+const PROCESS: &str = "nothing";
+const WARM: &str = "warm";
+
 /// One round, in milliseconds each.
 struct Round {
     process_job: f64,
+    warm_job: f64,
     spawn: f64,
     commit: f64,
 }
@@ -25,12 +30,15 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     let jobs = common.pick(100, 10);
     let onelane = Served::onelane(common, &tools()?)?;
     let mut rounds = Vec::new();
-    let _warm_up = one_by_one(&mut onelane.connection(), 5).await?;
+    for tool in [PROCESS, WARM] {
+        one_by_one(&mut onelane.connection(), tool, 5).await?;
+    }
     for _ in 0..common.rounds() {
         rounds.push(Round {
             spawn: spawn_and_wait(jobs)?,
             commit: commits(&common.out, jobs)?,
-            process_job: one_by_one(&mut onelane.connection(), jobs).await?,
+            process_job: one_by_one(&mut onelane.connection(), PROCESS, jobs).await?,
+            warm_job: one_by_one(&mut onelane.connection(), WARM, jobs).await?,
         });
     }
     report.notes.push(format!(
@@ -53,6 +61,7 @@ fn tell(report: &mut Report, rounds: &[Round]) {
             "Onelane, a job of a process tool",
             of(|round| round.process_job),
         ),
+        ("Onelane, a job of a warm tool", of(|round| round.warm_job)),
         ("bare spawn and wait of `true`", of(|round| round.spawn)),
         ("one durable commit of one row", of(|round| round.commit)),
     ];
@@ -75,6 +84,13 @@ fn tell(report: &mut Report, rounds: &[Round]) {
         8.0,
         4.0,
     );
+    let ratio = of(|round| round.warm_job / round.commit);
+    report.at_most(
+        "turnover of a warm tool ÷ one durable commit",
+        ratio,
+        6.0,
+        3.0,
+    );
 }
 
 /// Milliseconds each.
@@ -84,11 +100,11 @@ fn each(since: Instant, count: usize) -> f64 {
 }
 
 /// Runs so many jobs that do nothing, one by one; milliseconds each.
-async fn one_by_one(connection: &mut Connection, jobs: usize) -> anyhow::Result<f64> {
+async fn one_by_one(connection: &mut Connection, tool: &str, jobs: usize) -> anyhow::Result<f64> {
     pause(connection, true).await?;
     let mut last = String::new();
     for _ in 0..jobs {
-        last = submit(connection, "nothing", &json!({}), "").await?;
+        last = submit(connection, tool, &json!({}), "").await?;
     }
     let begun = Instant::now();
     pause(connection, false).await?;
@@ -130,8 +146,8 @@ async fn steps(common: &Common) -> anyhow::Result<Vec<Step>> {
     let file = std::path::absolute(folder.path().join("trace"))?;
     let onelane = Served::traced(common, &tools()?, &file)?;
     let mut connection = onelane.connection();
-    one_by_one(&mut connection, 3).await?;
-    one_by_one(&mut connection, common.pick(50, 5)).await?;
+    one_by_one(&mut connection, PROCESS, 3).await?;
+    one_by_one(&mut connection, PROCESS, common.pick(50, 5)).await?;
     drop(onelane);
     let text = std::fs::read_to_string(&file).context("strace has written nothing")?;
     trace::steps(&text)
