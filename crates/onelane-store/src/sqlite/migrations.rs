@@ -16,6 +16,7 @@ pub(super) const APPLICATION_ID: i32 = 0x4f6e_654c;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001.sql"),
     include_str!("../../migrations/0002.sql"),
+    include_str!("../../migrations/0003.sql"),
 ];
 
 /// Files up to this size are looked through at every start, which takes a few hundredths of a second.
