@@ -104,6 +104,8 @@ struct Definitions {
     numbers: HashMap<Arc<str>, DefinitionNumber>,
     /// By number, with the hash; nothing where only the hash is known.
     tools: Vec<(Arc<str>, Option<Arc<ToolDefinition>>)>,
+    /// What was asked for last, as it was given: in a million queued jobs few definitions follow upon another.
+    last: Option<(Arc<str>, DefinitionNumber)>,
 }
 
 impl Definitions {
@@ -116,6 +118,17 @@ impl Definitions {
         self.numbers.insert(hash.clone(), number);
         self.tools.push((hash, None));
         number
+    }
+
+    fn number_of(&mut self, hash: &Arc<str>) -> DefinitionNumber {
+        match &self.last {
+            Some((last, number)) if Arc::ptr_eq(last, hash) => *number,
+            _ => {
+                let number = self.number(hash);
+                self.last = Some((hash.clone(), number));
+                number
+            }
+        }
     }
 
     fn define(&mut self, hash: &str, tool: Arc<ToolDefinition>) {
@@ -381,7 +394,7 @@ fn enqueue(state: &mut State, entry: QueueEntry) {
     }
     let waiting = Waiting {
         id: entry.id,
-        definition: state.definitions.number(&entry.definition),
+        definition: state.definitions.number_of(&entry.definition),
     };
     state.queue.insert(entry.order_key, waiting);
 }
