@@ -286,17 +286,12 @@ async fn define(shared: &Shared, tools: &Tools) -> Result<(), EngineError> {
     Ok(())
 }
 
-async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
+async fn rebuild(shared: &Arc<Shared>) -> Result<(), EngineError> {
     let tools = shared.tools.read().clone();
     define(shared, &tools).await?;
     let alive = shared.store.alive().await?;
-    let queue = shared.store.queue().await?;
-    let hashes = alive
-        .iter()
-        .map(|job| &job.definition)
-        .chain(queue.iter().map(|entry| &entry.definition));
-    for hash in hashes {
-        know_definition(shared, hash).await?;
+    for job in &alive {
+        know_definition(shared, &job.definition).await?;
     }
     sweep_uploads(shared).await?;
     for job in alive {
@@ -310,8 +305,14 @@ async fn rebuild(shared: &Shared) -> Result<(), EngineError> {
             record: record.map(Box::new),
         });
     }
-    for entry in queue {
-        shared.feed(Event::Waits(entry));
+    // One by one as they are read, so that a long queue is in memory once. What is alive is known before: a job that
+    // was submitted and claimed meanwhile does not wait again.
+    let waiting = shared.clone();
+    let see = Box::new(move |entry| waiting.state.lock().restore(entry));
+    shared.store.queue(see).await?;
+    let undefined = shared.state.lock().undefined();
+    for hash in undefined {
+        know_definition(shared, &hash).await?;
     }
     Ok(())
 }

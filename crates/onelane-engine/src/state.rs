@@ -89,12 +89,62 @@ struct Alive {
     launched: bool,
 }
 
-/// A queued job in memory.
+/// A queued job in memory: there may be millions, so what few of them have lies elsewhere.
 #[derive(Debug)]
 struct Waiting {
     id: JobId,
-    definition: Arc<str>,
-    after: Vec<JobId>,
+    definition: DefinitionNumber,
+}
+
+type DefinitionNumber = u32;
+
+/// The definitions of tools under their hashes, and under short numbers that hold as long as this memory.
+#[derive(Debug, Default)]
+struct Definitions {
+    numbers: HashMap<Arc<str>, DefinitionNumber>,
+    /// By number, with the hash; nothing where only the hash is known.
+    tools: Vec<(Arc<str>, Option<Arc<ToolDefinition>>)>,
+    /// What was asked for last, as it was given: in a million queued jobs few definitions follow upon another.
+    last: Option<(Arc<str>, DefinitionNumber)>,
+}
+
+impl Definitions {
+    fn number(&mut self, hash: &str) -> DefinitionNumber {
+        if let Some(number) = self.numbers.get(hash) {
+            return *number;
+        }
+        let number = DefinitionNumber::try_from(self.tools.len()).unwrap_or(DefinitionNumber::MAX);
+        let hash: Arc<str> = hash.into();
+        self.numbers.insert(hash.clone(), number);
+        self.tools.push((hash, None));
+        number
+    }
+
+    fn number_of(&mut self, hash: &Arc<str>) -> DefinitionNumber {
+        match &self.last {
+            Some((last, number)) if Arc::ptr_eq(last, hash) => *number,
+            _ => {
+                let number = self.number(hash);
+                self.last = Some((hash.clone(), number));
+                number
+            }
+        }
+    }
+
+    fn define(&mut self, hash: &str, tool: Arc<ToolDefinition>) {
+        let number = self.number(hash);
+        if let Some((_, place)) = self.tools.get_mut(number as usize) {
+            *place = Some(tool);
+        }
+    }
+
+    fn get(&self, hash: &str) -> Option<&Arc<ToolDefinition>> {
+        self.numbered(*self.numbers.get(hash)?)
+    }
+
+    fn numbered(&self, number: DefinitionNumber) -> Option<&Arc<ToolDefinition>> {
+        self.tools.get(number as usize)?.1.as_ref()
+    }
 }
 
 /// The engine's memory.
@@ -102,8 +152,10 @@ struct Waiting {
 pub struct State {
     machine: Capacity,
     paused: bool,
-    definitions: HashMap<Arc<str>, Arc<ToolDefinition>>,
+    definitions: Definitions,
     queue: OrderStatistic<Waiting>,
+    /// What a queued job waits for beside its turn; not there for most.
+    after: HashMap<OrderKey, Vec<JobId>>,
     alive: HashMap<JobId, Alive>,
     /// Jobs that others wait for by `after`.
     awaited: HashMap<JobId, Vec<OrderKey>>,
@@ -115,8 +167,9 @@ impl State {
         Self {
             machine,
             paused,
-            definitions: HashMap::new(),
+            definitions: Definitions::default(),
             queue: OrderStatistic::default(),
+            after: HashMap::new(),
             alive: HashMap::new(),
             awaited: HashMap::new(),
         }
@@ -124,7 +177,19 @@ impl State {
 
     /// Makes a tool's definition known by its hash, before any job that has it.
     pub fn define(&mut self, hash: &str, tool: Arc<ToolDefinition>) {
-        self.definitions.insert(hash.into(), tool);
+        self.definitions.define(hash, tool);
+    }
+
+    /// Hashes of definitions that queued jobs have and that are not known yet.
+    pub fn undefined(&self) -> Vec<Arc<str>> {
+        let undefined = self.definitions.tools.iter();
+        let undefined = undefined.filter(|(_, tool)| tool.is_none());
+        undefined.map(|(hash, _)| hash.clone()).collect()
+    }
+
+    /// A job of an earlier server waits: as [`Event::Waits`], without a look at who is next. The queue must be paused.
+    pub fn restore(&mut self, entry: QueueEntry) {
+        enqueue(self, entry);
     }
 
     /// A definition by its hash.
@@ -189,10 +254,10 @@ impl State {
         if self.paused {
             return "the queue is paused".to_owned();
         }
-        let Some(waiting) = self.queue.get(key) else {
+        if self.queue.get(key).is_none() {
             return "it starts now".to_owned();
-        };
-        if let Some(first) = waiting.after.first() {
+        }
+        if let Some(first) = self.after.get(&key).and_then(|after| after.first()) {
             return format!("it starts after job {first} has ended");
         }
         match (self.position(key), self.running_ids().first()) {
@@ -210,10 +275,19 @@ impl State {
             .fold(self.machine, |left, alive| left.minus(&alive.takes))
     }
 
-    fn takes(&self, definition: &str) -> Capacity {
-        self.definitions
-            .get(definition)
-            .map_or(self.machine, |tool| tool.needs.of(self.machine))
+    fn takes(&self, tool: Option<&Arc<ToolDefinition>>) -> Capacity {
+        tool.map_or(self.machine, |tool| tool.needs.of(self.machine))
+    }
+
+    /// The first in line that waits for nothing but its turn.
+    fn first_ready(&self) -> Option<(OrderKey, &Waiting)> {
+        let mut line = self.queue.iter();
+        line.find(|(key, _)| !self.after.contains_key(key))
+    }
+
+    fn take_from_queue(&mut self, key: OrderKey) -> Option<Waiting> {
+        self.after.remove(&key);
+        self.queue.remove(key)
     }
 
     /// Where nothing else holds the machine, a job that was admitted when the machine was larger starts all the same.
@@ -290,19 +364,14 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
 /// are stepped over.
 fn admit(state: &mut State, actions: &mut Vec<Action>) {
     while !state.paused {
-        let ready = state
-            .queue
-            .iter()
-            .find(|(_, waiting)| waiting.after.is_empty());
-        let Some((key, takes)) =
-            ready.map(|(key, waiting)| (key, state.takes(&waiting.definition)))
-        else {
+        let Some((key, waiting)) = state.first_ready() else {
             return;
         };
+        let takes = state.takes(state.definitions.numbered(waiting.definition));
         if !state.fits(&takes) {
             return;
         }
-        if let Some(waiting) = state.queue.remove(key) {
+        if let Some(waiting) = state.take_from_queue(key) {
             state.alive.insert(waiting.id, Alive::new(None, takes));
             actions.extend([Action::Load(waiting.id), Action::QueueMoved]);
         }
@@ -320,24 +389,19 @@ fn enqueue(state: &mut State, entry: QueueEntry) {
             .or_default()
             .push(entry.order_key);
     }
-    let known = state
-        .definitions
-        .get_key_value(entry.definition.as_str())
-        .map(|(hash, _)| hash.clone());
-    let definition = known.unwrap_or_else(|| entry.definition.as_str().into());
-    state.queue.insert(
-        entry.order_key,
-        Waiting {
-            id: entry.id,
-            definition,
-            after: entry.after,
-        },
-    );
+    if !entry.after.is_empty() {
+        state.after.insert(entry.order_key, entry.after);
+    }
+    let waiting = Waiting {
+        id: entry.id,
+        definition: state.definitions.number_of(&entry.definition),
+    };
+    state.queue.insert(entry.order_key, waiting);
 }
 
 fn adopt(state: &mut State, job: Job, interruptions: u32, record: Option<AttemptRecord>) {
     let id = job.id;
-    let takes = state.takes(&job.definition);
+    let takes = state.takes(state.definition(&job.definition));
     let alive = Alive {
         interruptions,
         record,
@@ -474,7 +538,7 @@ fn launch(state: &mut State, job: Job, now: Timestamp, actions: &mut Vec<Action>
 /// Of what came meanwhile only a wish to stop is about the job, all else about its last attempt.
 fn requeue(state: &mut State, job: &Job, actions: &mut Vec<Action>) {
     let alive = state.alive.remove(&job.id);
-    let definition = job.definition.clone();
+    let definition = job.definition.as_str().into();
     enqueue(
         state,
         QueueEntry {
@@ -492,9 +556,11 @@ fn requeue(state: &mut State, job: &Job, actions: &mut Vec<Action>) {
 fn ended(state: &mut State, id: JobId) {
     state.alive.remove(&id);
     for key in state.awaited.remove(&id).unwrap_or_default() {
-        if let Some(mut waiting) = state.queue.remove(key) {
-            waiting.after.retain(|other| *other != id);
-            state.queue.insert(key, waiting);
+        if let Some(after) = state.after.get_mut(&key) {
+            after.retain(|other| *other != id);
+            if after.is_empty() {
+                state.after.remove(&key);
+            }
         }
     }
 }
@@ -595,7 +661,7 @@ fn over(
         return;
     };
     let Some(job) = alive.job.clone() else { return };
-    let Some(tool) = state.definitions.get(job.definition.as_str()) else {
+    let Some(tool) = state.definitions.get(&job.definition) else {
         return;
     };
     let Decision { event, outcome } = decide(&job, tool, verdict, alive.interruptions, now);
@@ -639,7 +705,7 @@ fn fill_record(record: &mut AttemptRecord, verdict: &Verdict, outcome: &str, now
 fn cancel(state: &mut State, id: JobId, order_key: OrderKey, actions: &mut Vec<Action>) {
     let is_it = |waiting: &Waiting| waiting.id == id;
     if state.queue.get(order_key).is_some_and(is_it) {
-        state.queue.remove(order_key);
+        state.take_from_queue(order_key);
         // It holds nothing of the machine while it is read, and its end is on the way to the disk.
         state.alive.insert(id, Alive::new(None, NOTHING));
         actions.extend([Action::Load(id), Action::QueueMoved]);

@@ -4,6 +4,7 @@
 //! transition is a compare-and-set on (id, attempt, state).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use onelane_core::{
@@ -241,7 +242,7 @@ pub struct QueueEntry {
     /// Its place.
     pub order_key: OrderKey,
     /// Hash of its definition.
-    pub definition: String,
+    pub definition: Arc<str>,
     /// Jobs that must have ended first (only those that have not).
     pub after: Vec<JobId>,
 }
@@ -259,6 +260,9 @@ pub enum Change {
 
 /// Who is told of changes. Must be quick and must not call the store.
 pub type ChangeSink = Box<dyn Fn(Change) + Send + Sync>;
+
+/// Who is shown the queue. Must not call the store.
+pub type QueueSink = Box<dyn FnMut(QueueEntry) + Send>;
 
 /// The durable truth. Every write is on disk before its answer.
 #[async_trait]
@@ -294,8 +298,8 @@ pub trait Store: Send + Sync + 'static {
     /// A job's attempts, first one first.
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>>;
 
-    /// All that waits, in order.
-    async fn queue(&self) -> Result<Vec<QueueEntry>>;
+    /// Shows all that waits, in order: of one moment, and one by one, since there may be millions.
+    async fn queue(&self, see: QueueSink) -> Result<()>;
 
     /// All that is starting or running.
     async fn alive(&self) -> Result<Vec<Job>>;

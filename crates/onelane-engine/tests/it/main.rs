@@ -67,7 +67,7 @@ fn job(n: u8, tool: &str) -> Job {
 }
 
 fn waits(job: &Job, after: Vec<JobId>) -> Event {
-    let definition = job.definition.clone();
+    let definition = job.definition.as_str().into();
     Event::Waits(QueueEntry {
         id: job.id,
         order_key: job.order_key,

@@ -1,7 +1,9 @@
 //! Control groups: an attempt's processes named by the kernel, limited by it, and killed at once.
 //!
 //! Version 1 and version 2 (and machines that mount both) are used alike: every hierarchy that this process may write
-//! gets `onelane-<data folder's id>/{server,jobs,normal}`, and below `jobs` or `normal` one group for each attempt.
+//! gets `onelane-<data folder's id>/{server,normal}` and `onelane-<data folder's id>-jobs`, and below `normal` or the
+//! latter one group for each attempt. The latter lies beside the server's and not below it, since it is idle: so it
+//! yields to all that runs, the kernel's own threads too, and what jobs take is not counted against the server.
 //! Sources: cgroups(7); the kernel's `admin-guide/cgroup-v1/*` and `admin-guide/cgroup-v2`.
 //!
 //! The CPU, memory and pids controllers of version 2 were not there on any machine that this was tried on: what is
@@ -43,7 +45,7 @@ pub(crate) struct Group {
     pub controllers: Vec<String>,
 }
 
-/// Where the groups of a data folder's attempts are made: `onelane-<id>` in each hierarchy.
+/// Where the groups of a data folder's attempts are made: `onelane-<id>` in each hierarchy, and beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Groups {
     bases: Vec<Group>,
@@ -66,6 +68,21 @@ impl Group {
             path: self.path.join(name),
             ..self.clone()
         }
+    }
+
+    /// Of a base: the parent of the attempts that get what nobody else wants.
+    fn jobs(&self) -> Self {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push("-jobs");
+        Self {
+            path: self.path.with_file_name(name),
+            ..self.clone()
+        }
+    }
+
+    /// Of a base: the parent of the attempts that share the processors with the server.
+    fn normal(&self) -> Self {
+        self.child("normal")
     }
 
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
@@ -246,9 +263,9 @@ impl Groups {
     /// Entering a group costs milliseconds, so an attempt gets only those that it has a use for: one to be killed by,
     /// one for its share of the processors, and those of its limits.
     fn of(&self, name: &str, priority: CpuPriority, limits: &Limits) -> Vec<Group> {
-        let parent = match priority {
-            CpuPriority::Idle => "jobs",
-            CpuPriority::Normal => "normal",
+        let parent = |base: &Group| match priority {
+            CpuPriority::Idle => base.jobs(),
+            CpuPriority::Normal => base.normal(),
         };
         let killed_at_once = self.bases.iter().any(|base| base.version == Version::V2);
         let useful = |base: &&Group| {
@@ -259,14 +276,15 @@ impl Groups {
                 || base.has("freezer") && !killed_at_once
         };
         let useful = self.bases.iter().filter(useful);
-        useful.map(|base| base.child(parent).child(name)).collect()
+        useful.map(|base| parent(base).child(name)).collect()
     }
 
     /// Removes the groups of attempts that are over. One that is in use stays: the kernel refuses.
     pub(crate) fn sweep(&self) {
         for base in &self.bases {
-            for parent in ["jobs", "normal"] {
-                let below = base.child(parent).all().into_iter().skip(1);
+            // The last one is where earlier releases made them.
+            for parent in [base.jobs(), base.normal(), base.child("jobs")] {
+                let below = parent.all().into_iter().skip(1);
                 for path in below.collect::<Vec<_>>().into_iter().rev() {
                     fs::remove_dir(path).ok();
                 }
@@ -281,6 +299,7 @@ impl Groups {
             let home = base.path.parent().unwrap_or(&base.path);
             fs::write(home.join("cgroup.procs"), std::process::id().to_string()).ok();
             base.remove();
+            base.jobs().remove();
         }
     }
 }
@@ -294,7 +313,9 @@ impl AttemptGroups {
     /// True when every path is one that this data folder makes for this attempt, so that a record that somebody has
     /// changed can't turn the killing on others.
     pub(crate) fn belong_to(&self, folder: &str, name: &str) -> bool {
-        let ends = ["jobs", "normal"].map(|parent| format!("/onelane-{folder}/{parent}/{name}"));
+        // The last one is where earlier releases made them.
+        let parents = ["-jobs", "/normal", "/jobs"];
+        let ends = parents.map(|parent| format!("/onelane-{folder}{parent}/{name}"));
         self.groups.iter().all(|group| {
             let path = group.path.to_string_lossy();
             !path.contains("/../") && ends.iter().any(|end| path.ends_with(end))
@@ -367,7 +388,7 @@ impl AttemptGroups {
 fn set_up_one(home: &Group, name: &str) -> io::Result<Group> {
     let base = home.child(name);
     base.make()?;
-    let parts = ["server", "jobs", "normal"].map(|part| base.child(part));
+    let parts = [base.child("server"), base.jobs(), base.normal()];
     for part in &parts {
         part.make()?;
     }
@@ -377,11 +398,11 @@ fn set_up_one(home: &Group, name: &str) -> io::Result<Group> {
         Version::V1 => share_processor(&base, &server, &jobs)?,
         Version::V2 => base.controllers = delegate(home, &base, [&server, &jobs, &normal]),
     }
-    try_out(&base.child("jobs").child("trial"))?;
+    try_out(&base.jobs().child("trial"))?;
     Ok(base)
 }
 
-/// The server in a group beside the jobs', whose processes run when nothing else beside them wants to.
+/// The server in a group beside the jobs', whose processes run when nothing else wants to.
 fn share_processor(base: &Group, server: &Group, jobs: &Group) -> io::Result<()> {
     if !base.has("cpu") {
         return Ok(());
@@ -597,10 +618,10 @@ mod tests {
 
     #[test]
     fn a_server_that_is_a_job_stays_inside_the_jobs_group() {
-        let own = "0::/onelane-ab/jobs/J.1\n";
+        let own = "0::/onelane-ab-jobs/J.1\n";
         let line = "29 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         let path = Mount::parse(line).unwrap().own_path(own).unwrap();
-        assert_eq!(path, Path::new("/sys/fs/cgroup/onelane-ab/jobs/J.1"));
+        assert_eq!(path, Path::new("/sys/fs/cgroup/onelane-ab-jobs/J.1"));
     }
 
     #[test]
@@ -675,7 +696,7 @@ mod tests {
             ..made_up(folder.path(), Version::V2, &["cgroup.subtree_control"])
         };
         let parts =
-            ["base", "base/server", "base/jobs", "base/normal"].map(|part| home.child(part));
+            ["base", "base/server", "base-jobs", "base/normal"].map(|part| home.child(part));
         for part in &parts {
             part.make().unwrap();
             for file in ["cgroup.subtree_control", "cgroup.procs", "cpu.idle"] {
@@ -688,13 +709,13 @@ mod tests {
             ["cpu", "memory"]
         );
         let read = |path: &str| fs::read_to_string(folder.path().join(path)).unwrap();
-        assert_eq!(read("base/jobs/cpu.idle"), "1");
+        assert_eq!(read("base-jobs/cpu.idle"), "1");
         assert_eq!(
             read("base/server/cgroup.procs"),
             std::process::id().to_string()
         );
         // A made-up file keeps what was written first where the second write is shorter or equal.
-        assert!(read("base/jobs/cgroup.subtree_control").starts_with("+memory"));
+        assert!(read("base-jobs/cgroup.subtree_control").starts_with("+memory"));
     }
 
     #[test]
@@ -721,8 +742,13 @@ mod tests {
                 controllers: Vec::new(),
             }],
         };
-        assert!(group("/sys/fs/cgroup/x/onelane-ab/jobs/J.1").belong_to("ab", "J.1"));
-        assert!(!group("/sys/fs/cgroup/x/onelane-ab/jobs/J.2").belong_to("ab", "J.1"));
+        for parent in ["onelane-ab-jobs", "onelane-ab/normal", "onelane-ab/jobs"] {
+            let path = |end: &str| format!("/sys/fs/cgroup/x/{parent}/{end}");
+            assert!(group(&path("J.1")).belong_to("ab", "J.1"));
+            assert!(!group(&path("J.2")).belong_to("ab", "J.1"));
+            assert!(!group(&path("../J.1")).belong_to("ab", "J.1"));
+            assert!(!group(&path("J.1")).belong_to("b", "J.1"));
+        }
         assert!(!group("/sys/fs/cgroup").belong_to("ab", "J.1"));
     }
 }

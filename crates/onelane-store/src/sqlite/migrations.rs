@@ -16,10 +16,11 @@ pub(super) const APPLICATION_ID: i32 = 0x4f6e_654c;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001.sql"),
     include_str!("../../migrations/0002.sql"),
+    include_str!("../../migrations/0003.sql"),
 ];
 
-/// Files up to this size are looked through at every start, which takes a few hundredths of a second.
-const CHECKED_BYTES: u64 = 64 << 20;
+/// Files up to this size are looked through before a start goes on, which takes a tenth of a second at most.
+const CHECKED_BYTES: u64 = 4 << 20;
 
 /// Only has an effect on an empty file, hence before anything else.
 const CREATE: &str = "

@@ -22,7 +22,7 @@ use self::reader::Readers;
 use self::rows::InputColumns;
 use self::writer::Writer;
 use crate::{
-    AttemptRecord, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueEntry, Result, Store,
+    AttemptRecord, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueSink, Result, Store,
     Submitted, Transition,
 };
 
@@ -112,8 +112,8 @@ impl Store for SqliteStore {
         self.read(move |db| reader::attempts(db, id)).await
     }
 
-    async fn queue(&self) -> Result<Vec<QueueEntry>> {
-        self.read(reader::queue).await
+    async fn queue(&self, see: QueueSink) -> Result<()> {
+        self.read(move |db| reader::queue(db, see)).await
     }
 
     async fn alive(&self) -> Result<Vec<Job>> {

@@ -1,5 +1,6 @@
 //! Reading, on a few read-only connections beside the writer.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use tokio::sync::Semaphore;
 
 use super::fault::{Outcome, broken};
 use super::rows::{self, InputColumns, job_columns};
-use crate::{AttemptRecord, Idempotency, JobFilter, JobInput, QueueEntry, Result, StoreError};
+use crate::{
+    AttemptRecord, Idempotency, JobFilter, JobInput, QueueEntry, QueueSink, Result, StoreError,
+};
 
 /// How many read at once; the rest wait their turn without holding a thread.
 const CONNECTIONS: usize = 3;
@@ -26,10 +29,12 @@ const JOBS_ALIVE: &str = concat!(
     " FROM job INDEXED BY job_alive WHERE state IN ('starting', 'running') ORDER BY seq"
 );
 
-/// All that waits, in order, off the partial index.
+/// All that waits, in order, off the partial index alone.
 const QUEUE: &str = "
-    SELECT id, order_key, (SELECT hash FROM tool_definition WHERE key = job.definition) AS definition
-    FROM job INDEXED BY job_queued WHERE state = 'queued' ORDER BY order_key";
+    SELECT id, order_key, definition FROM job INDEXED BY job_queued WHERE state = 'queued' ORDER BY order_key";
+
+/// All definitions' hashes.
+const DEFINITION_HASHES: &str = "SELECT key, hash FROM tool_definition";
 
 /// What waiting jobs wait for, as far as it has not ended; ids that are not there count as ended.
 /// `CROSS` keeps the small table in front: beginning with the queue would look up each of its jobs.
@@ -323,30 +328,38 @@ pub(super) fn attempts(db: &Connection, id: JobId) -> Outcome<Vec<AttemptRecord>
     Ok(attempts.collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn queue(db: &Connection) -> Outcome<Vec<QueueEntry>> {
-    // Both queries of one moment.
+pub(super) fn queue(db: &Connection, mut see: QueueSink) -> Outcome<()> {
+    // All queries of one moment.
     let moment = db.unchecked_transaction()?;
+    let hashes = definition_hashes(&moment)?;
     let mut waits = queue_after(&moment)?.into_iter().peekable();
     let mut statement = moment.prepare_cached(QUEUE)?;
-    let mut queue = statement
-        .query_map([], queue_entry)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    for entry in &mut queue {
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = JobId::from_bytes(row.get(0)?);
+        let mut after = Vec::new();
         // Both are in the queue's order.
-        while let Some((_, after)) = waits.next_if(|(id, _)| *id == entry.id) {
-            entry.after.push(after);
+        while let Some((_, other)) = waits.next_if(|(waiting, _)| *waiting == id) {
+            after.push(other);
+        }
+        let definition: i64 = row.get(2)?;
+        // Each has one: the table's reference says so.
+        if let Some(hash) = hashes.get(&definition) {
+            see(QueueEntry {
+                id,
+                order_key: OrderKey::from_i64(row.get(1)?),
+                definition: Arc::clone(hash),
+                after,
+            });
         }
     }
-    Ok(queue)
+    Ok(())
 }
 
-fn queue_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<QueueEntry> {
-    Ok(QueueEntry {
-        id: rows::id(row, "id")?,
-        order_key: OrderKey::from_i64(row.get("order_key")?),
-        definition: row.get("definition")?,
-        after: Vec::new(),
-    })
+fn definition_hashes(db: &Connection) -> Outcome<HashMap<i64, Arc<str>>> {
+    let mut statement = db.prepare_cached(DEFINITION_HASHES)?;
+    let pairs = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(pairs.collect::<rusqlite::Result<_>>()?)
 }
 
 fn queue_after(db: &Connection) -> Outcome<Vec<(JobId, JobId)>> {

@@ -448,7 +448,7 @@ impl Desk<'_> {
         let entry = QueueEntry {
             id: job.id,
             order_key: job.order_key,
-            definition: job.definition.clone(),
+            definition: job.definition.as_str().into(),
             after,
         };
         let change = Change::Submitted(job.clone(), entry);

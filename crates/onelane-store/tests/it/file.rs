@@ -90,7 +90,10 @@ async fn what_was_answered_survives_a_store_that_was_never_closed() {
     let revived = SqliteStore::open(&copy).unwrap();
     let id = new(1).id;
     assert_eq!(revived.job(id).await.unwrap(), store.job(id).await.unwrap());
-    assert_eq!(revived.queue().await.unwrap().len(), 1);
+    let (seen, waiting) = std::sync::mpsc::channel();
+    let see = move |entry| drop(seen.send(entry));
+    revived.queue(Box::new(see)).await.unwrap();
+    assert_eq!(waiting.try_iter().count(), 1);
 }
 
 #[tokio::test]
@@ -112,7 +115,7 @@ async fn the_file_is_made_as_designed() {
     assert_eq!(pragma(&path, "journal_mode"), "wal");
     assert_eq!(pragma(&path, "auto_vacuum"), "2");
     assert_eq!(pragma(&path, "page_size"), "4096");
-    assert_eq!(pragma(&path, "user_version"), "2");
+    assert_eq!(pragma(&path, "user_version"), "3");
     assert_eq!(pragma(&path, "application_id"), 0x4f6e_654c.to_string());
 }
 

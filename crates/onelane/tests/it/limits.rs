@@ -258,7 +258,7 @@ async fn a_tool_yields_to_the_server_unless_it_asks_not_to() {
         assert_eq!(niceness(&normal), "0", "{level}");
         if level == "cgroup" {
             assert!(
-                yields.contains("/jobs/") && normal.contains("/normal/"),
+                yields.contains("-jobs/") && normal.contains("/normal/"),
                 "{yields} {normal}"
             );
         } else {

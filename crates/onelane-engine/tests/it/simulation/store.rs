@@ -7,7 +7,7 @@ use onelane_core::{Job, JobId, JobState, OrderKey, StateWord};
 use onelane_exec::AttemptId;
 use onelane_store::{
     AttemptRecord, Change, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueEntry,
-    Result, Store, StoreError, Submitted, Transition,
+    QueueSink, Result, Store, StoreError, Submitted, Transition,
 };
 use parking_lot::Mutex;
 
@@ -108,7 +108,7 @@ impl World {
         let entry = QueueEntry {
             id: job.id,
             order_key: job.order_key,
-            definition: job.definition.clone(),
+            definition: job.definition.as_str().into(),
             after,
         };
         self.ledger.waits(&entry);
@@ -186,7 +186,7 @@ impl World {
             .map(|row| QueueEntry {
                 id: row.job.id,
                 order_key: row.job.order_key,
-                definition: row.job.definition.clone(),
+                definition: row.job.definition.as_str().into(),
                 after: self.not_ended(&row.after),
             })
             .collect();
@@ -275,8 +275,11 @@ impl Store for ModelStore {
         Ok(records.into_iter().flatten().collect())
     }
 
-    async fn queue(&self) -> Result<Vec<QueueEntry>> {
-        Ok(self.world.lock().queue())
+    async fn queue(&self, see: QueueSink) -> Result<()> {
+        // Not while the world is locked: the engine locks its own memory.
+        let queue = self.world.lock().queue();
+        queue.into_iter().for_each(see);
+        Ok(())
     }
 
     async fn alive(&self) -> Result<Vec<Job>> {
