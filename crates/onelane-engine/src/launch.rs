@@ -34,15 +34,16 @@ pub(crate) async fn make_launch(shared: &Shared, job: &Job) -> Result<Launch, En
         job_id: job.id.to_string(),
         name: job.name.clone().unwrap_or_default(),
     };
-    let command = match &tool.warm {
-        Some(warm) => warm.worker.clone(),
-        None => tool
-            .command_line(&input.params, &places)
-            .map_err(EngineError::Broken)?,
-    };
-    let warm = match &tool.warm {
-        Some(warm) => Some(warm_launch(&tool, warm, &places, job, &input, takes)?),
-        None => None,
+    let (command, warm) = match &tool.warm {
+        Some(warm) => (
+            warm.worker.clone(),
+            Some(warm_launch(&tool, warm, &places, job, &input, takes)?),
+        ),
+        None => (
+            tool.command_line(&input.params, &places)
+                .map_err(EngineError::Broken)?,
+            None,
+        ),
     };
     let stdin = tool
         .stdin_for(&input.params, &places)

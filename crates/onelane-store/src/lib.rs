@@ -264,7 +264,8 @@ pub type ChangeSink = Box<dyn Fn(Change) + Send + Sync>;
 /// Who is shown the queue. Must not call the store.
 pub type QueueSink = Box<dyn FnMut(QueueEntry) + Send>;
 
-/// The durable truth. Every write is on disk before its answer.
+/// The durable truth. Every write is on disk before its answer, but for transitions that ask for less
+/// ([`Transition::durable`]).
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Says who is told of changes from now on. Call before [`Store::queue`], so that nothing falls between.

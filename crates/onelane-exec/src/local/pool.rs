@@ -161,7 +161,10 @@ impl Pool {
             .collect();
         drop(workers);
         idle.sort_by_key(|(since, worker)| (std::cmp::Reverse(*since), worker.id.clone()));
-        let used = key.and_then(|key| idle.iter().position(|(_, worker)| worker.key == key));
+        let is_used = |worker: &Worker| {
+            Some(worker.key.as_str()) == key && matches!(*worker.doing.borrow(), Doing::Idle(_))
+        };
+        let used = idle.iter().position(|(_, worker)| is_used(worker));
         if let Some(used) = used {
             idle.remove(used);
         }
@@ -310,9 +313,12 @@ impl Pool {
                 another,
                 ..
             }) => {
-                worker.doing.send_replace(Doing::Leaving);
-                // What it can't take now is no reason to stay.
-                worker.dismiss();
+                if another {
+                    worker.doing.send_replace(Doing::Leaving);
+                } else {
+                    // The attempt is at fault, or the machine.
+                    self.rest(worker);
+                }
                 worker.reply(Answer::Refused {
                     message,
                     os_error,

@@ -268,7 +268,10 @@ impl WorkerShim {
             fault
                 .filter(|fault| !fault.told)
                 .map(|fault| fault.deadline),
-            current.and_then(|current| current.limiter.next_check(current.since)),
+            // One that is being stopped has reached its limit: there is nothing more to look at.
+            current
+                .filter(|current| current.stop.is_none() && current.fault.is_none())
+                .and_then(|current| current.limiter.next_check(current.since)),
             self.leaving,
             self.alone()
                 .then(|| self.idle_since.max(self.alone_since) + ALONE),
@@ -905,10 +908,8 @@ impl ProgressFile {
     }
 
     fn write_if_due(&mut self, folder: &Path, now: Instant) {
-        if self
-            .written
-            .is_none_or(|written| now >= written + PROGRESS_EVERY)
-        {
+        let is_due = |written| now >= written + PROGRESS_EVERY;
+        if self.pending.is_some() && self.written.is_none_or(is_due) {
             self.write(folder);
             self.written = Some(now);
         }

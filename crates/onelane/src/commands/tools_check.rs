@@ -215,11 +215,41 @@ fn databases<'a>(param: &str, values: impl Iterator<Item = &'a String>) -> Outco
 /// A folder laid out as an attempt's.
 struct Run {
     folder: tempfile::TempDir,
+    input: PathBuf,
+    output: PathBuf,
+    work: PathBuf,
 }
 
 impl Run {
+    fn new() -> std::io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let [input, output, work] =
+            ["input", "output", "work"].map(|name| folder.path().join(name));
+        for made in [&input, &output, &work] {
+            fs::create_dir(made)?;
+        }
+        Ok(Self {
+            folder,
+            input,
+            output,
+            work,
+        })
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn places(&self, takes: Capacity) -> Places<'_> {
+        Places {
+            input: &self.input,
+            output: &self.output,
+            work: &self.work,
+            cpus: takes.cpus,
+            memory_bytes: takes.memory_bytes,
+            job_id: "example".to_owned(),
+            name: "example".to_owned(),
+        }
     }
 
     fn stderr_end(&self) -> String {
@@ -231,13 +261,8 @@ impl Run {
 }
 
 fn run_example(tool: &ToolDefinition, example: &Example, machine: Capacity) -> Outcome {
-    let run = Run {
-        folder: tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?,
-    };
     let failed = |error: std::io::Error| format!("the temporary folder can't be used: {error}");
-    for name in ["input", "output", "work"] {
-        fs::create_dir(run.path(name)).map_err(failed)?;
-    }
+    let run = Run::new().map_err(failed)?;
     let given = example
         .params
         .iter()
@@ -255,7 +280,7 @@ fn run_example(tool: &ToolDefinition, example: &Example, machine: Capacity) -> O
     })?;
     for file in &accepted.files {
         if let AcceptedContent::Inline(text) = &file.content {
-            fs::write(run.path("input").join(&file.file), text).map_err(failed)?;
+            fs::write(run.input.join(&file.file), text).map_err(failed)?;
         }
     }
     if let Some(worker) = &tool.warm {
@@ -274,28 +299,19 @@ fn execute(
     run: &Run,
 ) -> Result<ExitStatus, String> {
     let takes = tool.needs.of(machine);
-    let (input, output, work) = (run.path("input"), run.path("output"), run.path("work"));
-    let places = Places {
-        input: &input,
-        output: &output,
-        work: &work,
-        cpus: takes.cpus,
-        memory_bytes: takes.memory_bytes,
-        job_id: "example".to_owned(),
-        name: "example".to_owned(),
-    };
+    let places = run.places(takes);
     let line = tool.command_line(params, &places)?;
     let (program, arguments) = line.split_first().ok_or("the command names no program")?;
     let mut command = Command::new(program);
     command.args(arguments).envs(tool.environment()?);
     command
-        .env("ONELANE_OUTPUT", &output)
+        .env("ONELANE_OUTPUT", &run.output)
         .env("ONELANE_PROGRESS", run.path("progress"));
     command.env("ONELANE_CPUS", takes.cpus.to_string());
     command.env("ONELANE_MEMORY_BYTES", takes.memory_bytes.to_string());
     command.current_dir(match &tool.workdir {
-        None | Some(Workdir::Work) => work.clone(),
-        Some(Workdir::Output) => output.clone(),
+        None | Some(Workdir::Work) => run.work.clone(),
+        Some(Workdir::Output) => run.output.clone(),
         Some(Workdir::Folder(folder)) => folder.clone(),
     });
     let opened = |result: std::io::Result<File>| {
@@ -307,7 +323,7 @@ fn execute(
         None => Stdio::null(),
         Some(Stdin::File(path)) => opened(File::open(path))?.into(),
         Some(Stdin::Text(text)) => {
-            let path = run.path("input").join("_stdin");
+            let path = run.input.join("_stdin");
             fs::write(&path, text).map_err(|error| format!("a file can't be written: {error}"))?;
             opened(File::open(path))?.into()
         }
@@ -332,7 +348,7 @@ fn is_success(tool: &ToolDefinition, status: ExitStatus, run: &Run) -> Result<()
 }
 
 fn judge(tool: &ToolDefinition, example: &Example, run: &Run) -> Outcome {
-    let output = run.path("output");
+    let output = &run.output;
     if let Some(missing) = tool
         .required_files()
         .find(|file| !output.join(file).is_file())

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use onelane_core::Capacity;
-use onelane_tools::{Places, ToolDefinition, Warm, Workdir};
+use onelane_tools::{ToolDefinition, Warm, Workdir};
 use serde_json::{Map, Value, json};
 
 use super::Run;
@@ -40,17 +40,7 @@ fn run_message(
     takes: Capacity,
     run: &Run,
 ) -> Result<Value, String> {
-    let (input, output, work) = (run.path("input"), run.path("output"), run.path("work"));
-    let places = Places {
-        input: &input,
-        output: &output,
-        work: &work,
-        cpus: takes.cpus,
-        memory_bytes: takes.memory_bytes,
-        job_id: "example".to_owned(),
-        name: "example".to_owned(),
-    };
-    let mut values = tool.worker_params(params, &places)?;
+    let mut values = tool.worker_params(params, &run.places(takes))?;
     for name in tool.json_params() {
         if let Some(value) = values.get_mut(name) {
             *value = read_json(value.as_str().unwrap_or_default())?;
@@ -58,7 +48,7 @@ fn run_message(
     }
     Ok(json!({
         "type": "run", "job": "example", "attempt": 1, "tool": tool.name, "name": "example", "params": values,
-        "input": input, "output": output, "work": work, "progress": run.path("progress"),
+        "input": run.input, "output": run.output, "work": run.work, "progress": run.path("progress"),
         "cpus": takes.cpus, "memory_bytes": takes.memory_bytes,
     }))
 }
@@ -79,7 +69,7 @@ fn start(tool: &ToolDefinition, warm: &Warm, run: &Run) -> Result<Child, String>
     };
     let folder = match &tool.workdir {
         Some(Workdir::Folder(folder)) => folder.clone(),
-        _ => run.path("work"),
+        _ => run.work.clone(),
     };
     Command::new(program)
         .args(arguments)
@@ -124,7 +114,7 @@ fn converse(mut socket: &UnixStream, message: &Value, run: &Run) -> Result<(), S
         match heard["type"].as_str() {
             Some("hello") => writeln!(socket, "{message}").map_err(broken)?,
             Some("result") => named.push(text("file")),
-            Some("done") => return done(&heard["result"], &named, &run.path("output")),
+            Some("done") => return done(&heard["result"], &named, &run.output),
             Some("fail") => return Err(format!("the job failed: {}", text("message"))),
             _ => {}
         }
