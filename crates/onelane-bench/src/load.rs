@@ -235,7 +235,7 @@ pub(crate) async fn closed(
 /// An open loop's plan: requests of several kinds in turn, at one constant rate.
 pub(crate) struct Open<'a> {
     pub(crate) address: &'a str,
-    /// Requests of one kind are picked at random… in turn; kinds take turns.
+    /// Kinds take turns, and so do the requests of each.
     pub(crate) kinds: Vec<Vec<Shot>>,
     pub(crate) rate: f64,
     pub(crate) requests: u64,

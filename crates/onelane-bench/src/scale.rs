@@ -107,7 +107,8 @@ impl Sized {
         let disk_bytes = bytes_of(&served.data());
         served.launch()?;
         Ok(Self {
-            asked: ids[ids.len() / 2].clone(),
+            // It stays, and is not among those to be cancelled.
+            asked: ids.remove(ids.len() / 2),
             ids,
             served,
             queued,
@@ -134,7 +135,7 @@ impl Sized {
                 median_of(&mut connection, std::iter::repeat_n(shot.clone(), repeats)).await?,
             );
         }
-        // The job that is asked about stays, and so does most of a short queue.
+        // Most of a short queue stays.
         let cancelled = self.ids.len().min(repeats).min(self.ids.len() / 2);
         let doomed = self.ids.split_off(self.ids.len() - cancelled);
         if !doomed.is_empty() {

@@ -223,6 +223,7 @@ pub(crate) fn fasta(residues: usize) -> String {
 }
 
 /// Tools of a measured server: one that does nothing, and the hogs.
+/// A hog outlives a server that is stopped, as any job does, but not its time limit.
 pub(crate) fn tools() -> anyhow::Result<String> {
     let own = std::env::current_exe()?;
     let own = json!(own.to_str().context("this program's path is not UTF-8")?);
@@ -246,10 +247,12 @@ worker = [{own}, "warm"]
 [tools.cpu]
 title = "Every core"
 command = [{own}, "hog", "cpu"]
+limits = {{ time = "10m" }}
 
 [tools.memory_disk]
 title = "Memory bandwidth and disk writes"
 command = [{own}, "hog", "memory-disk"]
+limits = {{ time = "10m" }}
 "#
     ))
 }

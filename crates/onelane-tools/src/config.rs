@@ -6,6 +6,7 @@ mod schema;
 mod tool;
 
 pub use schema::tools_file_schema;
+pub use tool::is_inside;
 
 use std::path::{Path, PathBuf};
 

@@ -259,11 +259,10 @@ async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
     let others = || {
         let mut pids = processes_of(&binary);
         pids.retain(|pid| pid.unsigned_abs() != server.pid());
-        // What the living server has ready for its next attempt is no leaving of an earlier one, whose processes are
-        // nobody's descendants here.
-        let is_own = |pid: &i32| is_descendant(*pid, server.pid());
-        if pids.iter().filter(|pid| is_own(pid)).count() <= SPARE {
-            pids.retain(|pid| !is_own(pid));
+        // What the living server has ready for its next attempt has no attempt yet, and so no lock.
+        let is_spare = |pid: &i32| is_descendant(*pid, server.pid()) && !has_lock(*pid);
+        if pids.iter().filter(|pid| is_spare(pid)).count() <= SPARE {
+            pids.retain(|pid| !is_spare(pid));
         }
         pids
     };
@@ -279,6 +278,15 @@ async fn left_over(server: &TestServer, child: &Path) -> Vec<String> {
 
 /// A shim, a guard, and a process that waits to become a tool.
 const SPARE: usize = 3;
+
+/// Whether it has an attempt's or a worker's lock open.
+fn has_lock(pid: i32) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let links = entries.into_iter().flatten().flatten();
+    links
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|link| link.to_string_lossy().contains(".lock"))
+}
 
 fn is_descendant(pid: i32, of: u32) -> bool {
     let parent = |pid: u32| {

@@ -894,8 +894,8 @@ fn is_relative_program(item: &str) -> bool {
     item.contains('/') && !item.starts_with(['/', '{'])
 }
 
-/// True for a relative path that doesn't leave its folder.
-fn is_inside(file: &str) -> bool {
+/// True for a relative path that doesn't leave its folder, such as a result's in its output folder.
+pub fn is_inside(file: &str) -> bool {
     let mut parts = Path::new(file).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use onelane_core::Capacity;
-use onelane_tools::{ToolDefinition, Warm, Workdir};
+use onelane_tools::{ToolDefinition, Warm, Workdir, is_inside};
 use serde_json::{Map, Value, json};
 
 use super::Run;
@@ -28,7 +28,7 @@ pub(super) fn execute(
     let failed = |error: std::io::Error| format!("the temporary folder can't be used: {error}");
     let door = UnixListener::bind(run.path("worker.sock")).map_err(failed)?;
     door.set_nonblocking(true).map_err(failed)?;
-    let mut worker = start(tool, warm, run)?;
+    let mut worker = start(tool, warm, takes, run)?;
     let ended = meet(&door, &mut worker).and_then(|socket| converse(&socket, &message, run));
     dismiss(&mut worker, tool.grace_ms());
     ended.map_err(|why| format!("{why}\n{}", run.stderr_end()))
@@ -59,7 +59,7 @@ fn read_json(path: &str) -> Result<Value, String> {
     serde_json::from_slice(&text).map_err(|error| told(&error))
 }
 
-fn start(tool: &ToolDefinition, warm: &Warm, run: &Run) -> Result<Child, String> {
+fn start(tool: &ToolDefinition, warm: &Warm, takes: Capacity, run: &Run) -> Result<Child, String> {
     let (program, arguments) = warm
         .worker
         .split_first()
@@ -77,6 +77,8 @@ fn start(tool: &ToolDefinition, warm: &Warm, run: &Run) -> Result<Child, String>
         .env("ONELANE_WORKER_SOCKET", run.path("worker.sock"))
         .env("ONELANE_WORKER_PROTOCOL", "1")
         .env("ONELANE_WORKER_ID", "example")
+        .env("ONELANE_CPUS", takes.cpus.to_string())
+        .env("ONELANE_MEMORY_BYTES", takes.memory_bytes.to_string())
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log("stdout.log")?)
@@ -106,13 +108,28 @@ fn meet(door: &UnixListener, worker: &mut Child) -> Result<UnixStream, String> {
 fn converse(mut socket: &UnixStream, message: &Value, run: &Run) -> Result<(), String> {
     let broken = |error: std::io::Error| format!("the worker can't be talked to: {error}");
     let mut named = Vec::new();
+    let mut is_ready = false;
     for line in BufReader::new(socket).lines() {
         let line = line.map_err(broken)?;
         let heard: Value = serde_json::from_str(&line)
             .map_err(|error| format!("the worker sent what is no JSON: {error}"))?;
         let text = |key: &str| heard[key].as_str().unwrap_or_default().to_owned();
         match heard["type"].as_str() {
-            Some("hello") => writeln!(socket, "{message}").map_err(broken)?,
+            Some("hello") if heard["protocol"] != 1 => {
+                return Err(
+                    "the worker speaks no version of the protocol that is known here (1)"
+                        .to_owned(),
+                );
+            }
+            Some("hello") if !is_ready => {
+                is_ready = true;
+                writeln!(socket, "{message}").map_err(broken)?;
+            }
+            Some("cancelled") => {
+                return Err(
+                    "the worker says that it was cancelled, which nobody had asked for".to_owned(),
+                );
+            }
             Some("result") => named.push(text("file")),
             Some("done") => return done(&heard["result"], &named, &run.output),
             Some("fail") => return Err(format!("the job failed: {}", text("message"))),
@@ -123,9 +140,10 @@ fn converse(mut socket: &UnixStream, message: &Value, run: &Run) -> Result<(), S
 }
 
 fn done(result: &Value, named: &[String], output: &Path) -> Result<(), String> {
-    if let Some(missing) = named.iter().find(|file| !output.join(file).is_file()) {
+    let is_there = |file: &String| is_inside(file) && output.join(file).is_file();
+    if let Some(missing) = named.iter().find(|file| !is_there(file)) {
         return Err(format!(
-            "the worker names a result `{missing}`, which isn't there"
+            "the worker names a result `{missing}` that is not in the output folder"
         ));
     }
     if result.is_null() {
