@@ -85,14 +85,19 @@ pub(crate) fn worker_specs<'a>(
 ) -> Vec<WorkerSpec> {
     let warm = tools.filter_map(|tool| Some((tool, tool.warm.as_ref()?)));
     warm.filter_map(|(tool, warm)| {
-        worker_spec(tool, warm, tool.needs.of(machine))
+        worker_spec(tool, tool.hash(), warm, tool.needs.of(machine))
             .inspect_err(|why| tracing::error!(tool = tool.name, why, "a worker can't be prepared"))
             .ok()
     })
     .collect()
 }
 
-fn worker_spec(tool: &ToolDefinition, warm: &Warm, takes: Capacity) -> Result<WorkerSpec, String> {
+fn worker_spec(
+    tool: &ToolDefinition,
+    key: String,
+    warm: &Warm,
+    takes: Capacity,
+) -> Result<WorkerSpec, String> {
     let mut env = tool.environment()?;
     env.insert("ONELANE_CPUS".to_owned(), takes.cpus.to_string());
     env.insert(
@@ -100,7 +105,7 @@ fn worker_spec(tool: &ToolDefinition, warm: &Warm, takes: Capacity) -> Result<Wo
         takes.memory_bytes.to_string(),
     );
     Ok(WorkerSpec {
-        key: tool.hash(),
+        key,
         tool: tool.name.clone(),
         command: warm.worker.clone(),
         version_command: tool.version.clone(),
@@ -151,7 +156,8 @@ fn warm_launch(
     .into_iter()
     .collect();
     Ok(Box::new(WarmLaunch {
-        worker: worker_spec(tool, warm, takes).map_err(EngineError::Broken)?,
+        worker: worker_spec(tool, job.definition.clone(), warm, takes)
+            .map_err(EngineError::Broken)?,
         run,
         json_params: tool.json_params().map(str::to_owned).collect(),
     }))

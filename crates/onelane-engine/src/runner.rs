@@ -227,7 +227,12 @@ impl Engine {
         tokio::spawn(make_lasting(shared.executor.clone(), endings));
         let warm = shared.clone();
         // What stays always is started beside what waits: a worker's start takes no job's time.
-        tokio::spawn(async move { warm.keep_workers().await });
+        tokio::spawn(async move {
+            loop {
+                warm.keep_workers().await;
+                warm.executor.until_worker_missing().await;
+            }
+        });
         if !paused {
             shared.feed(Event::Resume);
         }

@@ -38,7 +38,7 @@ fn write_aside(path: &Path, content: &[u8]) -> io::Result<(PathBuf, File)> {
     Ok((temporary, file))
 }
 
-/// Reserves the bytes of a later [`write_durably`] to the same path, so that a disk that fills up in between can't
+/// Reserves the bytes of a later [`write_whole`] (or [`write_durably`]) to the same path, so that a disk that fills up in between can't
 /// stop it.
 pub(crate) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
     // What a server has reserved its shim finds again: emptying it first could lose it to somebody else.

@@ -245,6 +245,12 @@ pub trait Executor: Send + Sync + 'static {
     /// `spare`, what is left of the machine.
     async fn keep_workers(&self, _workers: Vec<WorkerSpec>, _spare: Capacity) {}
 
+    /// Comes back when a worker that stays always has ended by itself, and is wanted again by
+    /// [`Executor::keep_workers`].
+    async fn until_worker_missing(&self) {
+        std::future::pending().await
+    }
+
     /// The server ends: what runs no job does, too, and comes back when it has.
     async fn end_idle(&self) {}
 }

@@ -255,6 +255,7 @@ pub(crate) struct WorkerMessage {
     pub takes: Capacity,
     /// Where it is reached by its own process.
     pub socket: PathBuf,
+    pub grace_ms: u64,
     pub max_jobs: Option<u64>,
 }
 
@@ -319,6 +320,8 @@ pub(crate) struct WorkerRecord {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToWorker {
     Run(Box<AttemptMessage>),
+    /// Start the worker, though no attempt is there.
+    Warm,
     /// End when no attempt runs.
     End,
 }
@@ -331,13 +334,11 @@ pub(crate) enum FromWorker {
     State { running: Option<AttemptId> },
     /// The attempt is the worker's now.
     Started {
-        id: AttemptId,
         started_at: Timestamp,
         tool_version: Option<String>,
     },
     /// The attempt was not begun.
     Refused {
-        id: AttemptId,
         message: String,
         os_error: Option<i32>,
         /// Another worker may take it.
@@ -345,7 +346,6 @@ pub(crate) enum FromWorker {
     },
     /// The attempt is over, and written down; its lock is free in a moment.
     Over {
-        id: AttemptId,
         /// The worker takes no further one.
         leaving: bool,
     },

@@ -1,5 +1,6 @@
-//! Lines of JSON over a socket between shim and guard.
+//! Lines of JSON over a socket between a shim and its guard, and between a warm worker's shim and the server.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::marker::PhantomData;
@@ -13,14 +14,15 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) struct Channel<S, R> {
     socket: UnixStream,
     pending: Vec<u8>,
+    /// How much of that is known to hold no end of a line.
+    seen: usize,
+    files: VecDeque<File>,
     types: PhantomData<(S, R)>,
 }
 
 /// What arrived.
 pub(crate) struct Arrived<R> {
     pub messages: Vec<R>,
-    /// Open files that were sent along.
-    pub files: Vec<File>,
     /// The other side is gone.
     pub closed: bool,
 }
@@ -30,6 +32,8 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
         Self {
             socket,
             pending: Vec::new(),
+            seen: 0,
+            files: VecDeque::new(),
             types: PhantomData,
         }
     }
@@ -57,7 +61,7 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
 
     /// Reads once; call when there is something, or to wait for it.
     pub(crate) fn receive(&mut self) -> Arrived<R> {
-        let mut buffer = [0_u8; 4096];
+        let mut buffer = [0_u8; 16 * 1024];
         let (count, files) = loop {
             match self.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -65,11 +69,17 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
             }
         };
         self.pending.extend_from_slice(&buffer[..count]);
+        self.files.extend(files);
         Arrived {
             messages: self.whole_lines(),
-            files,
             closed: count == 0,
         }
+    }
+
+    /// The open file that was sent along with a message that has arrived. It comes with the message's first byte, which
+    /// may be long before its last.
+    pub(crate) fn take_file(&mut self) -> Option<File> {
+        self.files.pop_front()
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<File>)> {
@@ -89,10 +99,18 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
 
     fn whole_lines(&mut self) -> Vec<R> {
         let mut messages = Vec::new();
-        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.pending.drain(..=end).collect();
-            messages.extend(serde_json::from_slice(&line).ok());
+        let mut begin = 0;
+        while let Some(length) = self.pending[self.seen..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+        {
+            let end = self.seen + length;
+            messages.extend(serde_json::from_slice(&self.pending[begin..end]).ok());
+            begin = end + 1;
+            self.seen = begin;
         }
+        self.pending.drain(..begin);
+        self.seen = self.pending.len();
         messages
     }
 }
@@ -110,5 +128,37 @@ fn own(descriptor: RawFd) -> File {
 impl<S, R> AsFd for Channel<S, R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_stays_with_its_message_however_long_that_is() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut sender: Channel<String, ()> = Channel::new(ours);
+        let mut receiver: Channel<(), String> = Channel::new(theirs);
+        let long = "x".repeat(100_000);
+        let file = tempfile::tempfile().unwrap();
+        let sending = std::thread::spawn({
+            let long = long.clone();
+            move || {
+                sender.send(&"first".to_owned()).unwrap();
+                sender.send_with(&long, &file).unwrap();
+            }
+        });
+        let mut messages = Vec::new();
+        loop {
+            let arrived = receiver.receive();
+            messages.extend(arrived.messages);
+            if arrived.closed {
+                break;
+            }
+        }
+        sending.join().unwrap();
+        assert_eq!(messages, ["first".to_owned(), long]);
+        assert!(receiver.take_file().is_some() && receiver.take_file().is_none());
     }
 }

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, getpid, getppid, setsid};
 use onelane_core::{CpuPriority, StopReason, Timestamp};
 
 use super::cgroup::AttemptGroups;
-use super::channel::{Arrived, Channel};
+use super::channel::Channel;
 use super::limits::{Breach, Limiter};
 use super::process::{now, oom_kills, tick};
 use super::shim::{self, child_signals};
@@ -38,7 +38,8 @@ struct Guard {
     message: StartMessage,
     /// The attempt that runs; for a warm worker there may be none.
     place: Option<Place>,
-    /// The warm attempt's lock, held by shim and guard alike. Of an attempt with a process of its own the fork has it.
+    /// The attempt's lock, held by shim and guard alike, where it came after the fork: a warm worker's or a spare
+    /// guard's. Otherwise the fork has it.
     lock: Option<File>,
     /// The process that waits to become the tool.
     stub: Option<Stub>,
@@ -95,33 +96,32 @@ pub(crate) fn run_spare(
     let signals = child_signals()?;
     // Without one the tool is started as any other.
     let stub = Stub::fork(&groups, &logs).ok();
-    let Some((message, lock, has_go)) = wait_for_attempt(&mut shim) else {
+    let Some((message, rest)) = wait_for_attempt(&mut shim) else {
         tree::end_tree(&signals, &groups, |_| ());
         groups.remove();
         return Ok(());
     };
+    let lock = shim.take_file();
     let mut guard = Guard::new(message, groups, shim, signals);
     guard.lock = lock;
     guard.stub = stub;
+    let has_go = guard.obey(rest);
     if !has_go && !guard.wait_for_go() {
         guard.end_tree();
+        guard.groups.remove();
         return guard.write_unless_there(nothing_started(), "never_started");
     }
     guard.run(logs)
 }
 
-/// The attempt, its lock, and whether the word to go came along; nothing when the shim is gone.
-fn wait_for_attempt(shim: &mut GuardChannel) -> Option<(StartMessage, Option<File>, bool)> {
+/// The attempt, and what else has come with it; nothing when the shim is gone.
+fn wait_for_attempt(shim: &mut GuardChannel) -> Option<(StartMessage, Vec<ToGuard>)> {
     loop {
         let arrived = shim.receive();
-        let has_go = arrived
-            .messages
-            .iter()
-            .any(|message| matches!(message, ToGuard::Go));
-        let mut files = arrived.files.into_iter();
-        for message in arrived.messages {
+        let mut messages = arrived.messages.into_iter();
+        while let Some(message) = messages.next() {
             if let ToGuard::Take(message) = message {
-                return Some((*message, files.next(), has_go));
+                return Some((*message, messages.collect()));
             }
         }
         if arrived.closed {
@@ -166,10 +166,8 @@ impl Guard {
     fn wait_for_go(&mut self) -> bool {
         loop {
             let arrived = self.shim.receive();
-            let is_go = |message: &ToGuard| matches!(message, ToGuard::Go);
-            let (go, closed) = (arrived.messages.iter().any(is_go), arrived.closed);
-            self.obey(arrived);
-            if go || closed {
+            let go = self.obey(arrived.messages);
+            if go || arrived.closed {
                 return go;
             }
         }
@@ -177,8 +175,10 @@ impl Guard {
 
     fn start_tool(&mut self, (stdout, stderr): (PipeWriter, PipeWriter)) -> io::Result<Tool> {
         let oom_kills_before = oom_kills();
-        let pid = if let Some(stub) = self.stub.take() {
-            stub.become_tool(&self.message)?
+        let stub = self.stub.take();
+        let begun = stub.and_then(|stub| stub.become_tool(&self.message));
+        let pid = if let Some(begun) = begun {
+            begun?
         } else {
             let mut command = self.tool_command(&self.message.command)?;
             place(&self.message, &mut command)?;
@@ -359,17 +359,19 @@ impl Guard {
     fn listen(&mut self) {
         let arrived = self.shim.receive();
         self.shim_is_gone |= arrived.closed;
-        self.obey(arrived);
+        self.obey(arrived.messages);
     }
 
-    fn obey(&mut self, arrived: Arrived<ToGuard>) {
-        let mut files = arrived.files.into_iter();
-        for message in arrived.messages {
+    /// True when the word to go is among them.
+    fn obey(&mut self, messages: Vec<ToGuard>) -> bool {
+        let mut has_go = false;
+        for message in messages {
             match message {
-                ToGuard::Go | ToGuard::Take(_) => {}
+                ToGuard::Go => has_go = true,
+                ToGuard::Take(_) => {}
                 ToGuard::Stop { reason, grace_ms } => self.begin_stop(Some(reason), grace_ms),
                 ToGuard::Begin(place) => {
-                    self.lock = files.next();
+                    self.lock = self.shim.take_file();
                     self.place = Some(place);
                     // If the shim is gone, the next look says so.
                     self.shim.send(&FromGuard::Began).ok();
@@ -380,6 +382,7 @@ impl Guard {
                 }
             }
         }
+        has_go
     }
 
     fn begin_stop(&mut self, reason: Option<StopReason>, grace_ms: u64) {
@@ -497,16 +500,25 @@ fn enter_on_start(
     let yields = priority.is_idle() && !groups.keeps("cpu");
     // SAFETY: open, write, close and setpriority are async-signal-safe, and nothing is allocated.
     unsafe {
-        command.pre_exec(move || enter(&entrances, yields));
+        command.pre_exec(move || {
+            enter(&entrances)?;
+            give_way(yields);
+            Ok(())
+        });
     }
     Ok(())
 }
 
 /// In the process that is, or becomes, the tool. Makes system calls only.
-pub(super) fn enter(entrances: &[File], yields: bool) -> io::Result<()> {
+pub(super) fn enter(entrances: &[File]) -> io::Result<()> {
     for entrance in entrances {
         rustix::io::write(entrance, b"0")?;
     }
+    Ok(())
+}
+
+/// In the process that is, or becomes, the tool. Makes system calls only.
+pub(super) fn give_way(yields: bool) {
     // When memory runs out, the kernel takes the tool and not the server.
     put(c"/proc/self/oom_score_adj", b"1000");
     if yields {
@@ -514,7 +526,6 @@ pub(super) fn enter(entrances: &[File], yields: bool) -> io::Result<()> {
         put(c"/proc/self/autogroup", b"19");
         rustix::process::setpriority_process(None, 19).ok();
     }
-    Ok(())
 }
 
 /// A courtesy: where the kernel doesn't have it, the tool runs all the same.

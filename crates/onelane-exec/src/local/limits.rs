@@ -1,4 +1,5 @@
-//! Limits that the kernel doesn't keep for us are looked at now and then, by the guard.
+//! Limits that the kernel doesn't keep for us are looked at now and then, by the guard; a warm job's own by its worker's
+//! shim.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

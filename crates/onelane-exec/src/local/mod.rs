@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::fail_point;
-use crate::files::{reserve, sync_folder, sync_way, write_durably, write_whole};
+use crate::files::{reserve, sync_folder, sync_way, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
@@ -158,7 +158,11 @@ impl Executor for LocalExecutor {
 
     async fn start(&self, launch: Launch) -> Result<Found, ExecError> {
         let key = launch.warm.as_ref().map(|warm| warm.worker.key.as_str());
-        self.pool.make_room(launch.spare, key).await;
+        let room = self.pool.make_room(launch.spare, key).await;
+        room.map_err(|why| {
+            // It is tried again, as for all that only the machine lacks.
+            ExecError::new(why, io::Error::from_raw_os_error(nix::libc::ENOMEM))
+        })?;
         if !self.lay_out(&launch).await? {
             return self.recover(launch.id, None).await;
         }
@@ -323,6 +327,10 @@ impl Executor for LocalExecutor {
         self.want_workers(workers, spare).await;
     }
 
+    async fn until_worker_missing(&self) {
+        self.pool.missing.notified().await;
+    }
+
     async fn end_idle(&self) {
         self.pool.end_idle().await;
         self.end_spare().await;
@@ -338,13 +346,20 @@ impl LocalExecutor {
             if let Ok(Some(status)) = hear(spare, &message).await {
                 return Ok(Some(status));
             }
-            // It was gone before it had the attempt, or went with it.
+            // It was gone before it had the attempt, or went with it. One that was stopped in time says nothing either.
+            if self.is_stopped(launch.id) {
+                return Ok(None);
+            }
             if !self.has_not_begun(launch.id).await? || !self.lay_out(launch).await? {
                 return Ok(None);
             }
         }
         let child = self.spawn(launch.id).map_err(failed)?;
         hear(child, &message).await.map_err(failed)
+    }
+
+    fn is_stopped(&self, id: AttemptId) -> bool {
+        self.folder(id).join("stop.json").exists()
     }
 
     /// Whether a shim that has failed left nothing behind; then the lock goes, so that the attempt can be tried again.
@@ -471,10 +486,13 @@ impl LocalExecutor {
     }
 
     fn end_groups(&self, id: AttemptId, record: &ShimRecord) -> Result<(), String> {
-        // The last is named after the shim itself, which is dead: it was nobody else's.
-        let mut names = [group_name(id), spare_group_name(&record.shim)]
-            .into_iter()
-            .chain(record.worker.as_deref().map(worker_group_name));
+        // A record that somebody has changed must not turn the killing on what lives: a spare's groups are named after
+        // their shim, a worker's after the worker.
+        let spare = Some(spare_group_name(&record.shim)).filter(|_| !process::lives(&record.shim));
+        let worker = record.worker.as_deref().filter(|id| self.is_unattended(id));
+        let mut names = std::iter::once(group_name(id))
+            .chain(spare)
+            .chain(worker.map(worker_group_name));
         let folder = self.control.name();
         let ours = |name: String| record.groups.belong_to(folder, &name);
         if record.groups.is_none() || !names.any(ours) {
@@ -743,7 +761,7 @@ fn lay_out(paths: &JobPaths, uploads: &Path, launch: &Launch) -> io::Result<bool
     let moves = |file: &LaunchFile| matches!(file.content, LaunchContent::Upload(_));
     if launch.files.iter().any(moves) {
         // Whole only with all folders above it: before anything is moved here. All else that a power cut can take is
-        // in the store, or was never a result: it is synced after the end (`make_lasting`).
+        // in the store, or was never a result: records are synced after the end (`make_lasting`).
         for folder in [&paths.job, shard, jobs] {
             sync_folder(folder)?;
         }
@@ -867,7 +885,7 @@ fn write_interrupted(
     proof: &str,
 ) -> io::Result<ExitRecord> {
     let record = interrupted(id, shim, why, proof);
-    write_durably(
+    write_whole(
         &folder.join("exit.json"),
         &serde_json::to_vec_pretty(&record)?,
     )?;

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::sync::watch;
 
 struct Hub {
@@ -20,6 +20,14 @@ struct Watched {
     subscribers: usize,
 }
 
+impl Watched {
+    fn tell(&self) {
+        self.told.send_replace(());
+    }
+}
+
+static HUB: Mutex<Option<Arc<Hub>>> = Mutex::new(None);
+
 /// Notices about one file or folder, as long as this lives.
 pub(crate) struct Notices {
     hub: Arc<Hub>,
@@ -30,41 +38,45 @@ pub(crate) struct Notices {
 impl Hub {
     /// The process's own, with a thread that reads it.
     fn get() -> io::Result<Arc<Self>> {
-        static HUB: OnceLock<Result<Arc<Hub>, Errno>> = OnceLock::new();
-        let hub = HUB.get_or_init(|| {
-            let hub = Arc::new(Self {
-                inotify: Inotify::init(InitFlags::IN_CLOEXEC)?,
-                watches: Mutex::default(),
-            });
-            let reader = hub.clone();
-            let thread = std::thread::Builder::new().name("notices".into());
-            match thread.spawn(move || reader.read()) {
-                Ok(_) => Ok(hub),
-                Err(_) => Err(Errno::EAGAIN),
-            }
+        let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = &*hub {
+            return Ok(hub.clone());
+        }
+        let new = Arc::new(Self {
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC)?,
+            watches: Mutex::default(),
         });
-        hub.clone().map_err(io::Error::from)
+        let reader = new.clone();
+        let thread = std::thread::Builder::new().name("notices".into());
+        thread.spawn(move || reader.read())?;
+        *hub = Some(new.clone());
+        Ok(new)
     }
 
     fn read(&self) {
         loop {
             match self.inotify.read_events() {
-                Ok(events) => {
-                    let watches = self.lock();
-                    for event in events {
-                        // One that was taken off since is nobody's.
-                        if let Some(watched) = watches.get(&event.wd) {
-                            watched.told.send_replace(());
-                        }
-                    }
-                }
+                Ok(events) => self.tell(&events),
                 Err(Errno::EINTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "changes of files can't be seen any more");
-                    // Whoever waits learns that nothing more will come.
+                    // The next one who asks makes another; whoever waits learns that nothing more will come.
+                    *HUB.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     self.lock().clear();
                     return;
                 }
+            }
+        }
+    }
+
+    fn tell(&self, events: &[InotifyEvent]) {
+        let watches = self.lock();
+        for event in events {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                // Nobody knows whom the lost ones were for.
+                watches.values().for_each(Watched::tell);
+            } else if let Some(entry) = watches.get(&event.wd) {
+                entry.tell();
             }
         }
     }

@@ -25,6 +25,8 @@ use crate::{AttemptId, WorkerSpec};
 
 /// A worker that ended sooner is not started again at once.
 const SOON: Duration = Duration::from_mins(1);
+/// A shim answers a connection within this time, or it hangs.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A server that ends waits so long for its workers.
 const LAST_WAIT: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -65,12 +67,15 @@ pub(crate) struct Worker {
     pub key: String,
     pub folder: PathBuf,
     takes: Capacity,
+    grace: Duration,
     since: Instant,
     doing: watch::Sender<Doing>,
     to_shim: mpsc::UnboundedSender<ToWorker>,
     answer: Mutex<Option<oneshot::Sender<Answer>>>,
     /// This server has sent it away.
     dismissed: AtomicBool,
+    /// Somebody waits for the end of its idle time.
+    timed: AtomicBool,
 }
 
 impl Worker {
@@ -84,18 +89,27 @@ impl Worker {
         receiver.await.ok()
     }
 
-    /// Asks it to go, when its job is over.
-    pub(crate) fn dismiss(&self) {
+    /// It starts, though it has no job.
+    pub(crate) fn warm_up(&self) {
+        // One whose shim is gone says so by that.
+        self.to_shim.send(ToWorker::Warm).ok();
+    }
+
+    /// Asks it to go, when its job is over. True when it has none, and goes now.
+    pub(crate) fn dismiss(&self) -> bool {
         self.dismissed.store(true, Ordering::Relaxed);
+        let mut goes = false;
         self.doing.send_if_modified(|doing| {
             let idle = matches!(doing, Doing::Idle(_));
             if idle {
                 *doing = Doing::Leaving;
             }
+            goes = !matches!(doing, Doing::Busy(_));
             idle
         });
         // A shim that is gone needs no word.
         self.to_shim.send(ToWorker::End).ok();
+        goes
     }
 
     pub(crate) async fn until_gone(&self) {
@@ -120,6 +134,8 @@ pub(crate) struct Pool {
     wanted: Mutex<HashMap<String, WorkerSpec>>,
     /// One start at a time: who waits for it may find what the other has started.
     pub starting: tokio::sync::Mutex<()>,
+    /// Told when a worker that stays always is wanted again.
+    pub missing: tokio::sync::Notify,
     /// How long to wait before a tool's worker is started again.
     pauses: Mutex<HashMap<String, Duration>>,
 }
@@ -140,12 +156,25 @@ impl Pool {
 
     /// Sends idle workers away, those unused for longest first, until the others hold no more memory and graphics
     /// processors than are spare; an idle worker of `key` is about to be used, and is counted already.
-    pub(crate) async fn make_room(&self, spare: Capacity, key: Option<&str>) {
-        for worker in self.too_many(spare, key) {
-            worker.dismiss();
-            // Its memory is free when it is gone.
-            worker.until_gone().await;
+    ///
+    /// # Errors
+    /// A sentence, when one of them does not end: what it holds is not free.
+    pub(crate) async fn make_room(&self, spare: Capacity, key: Option<&str>) -> Result<(), String> {
+        // Looked at again each time: meanwhile another start may have taken one.
+        while let Some(worker) = self.too_many(spare, key).pop() {
+            if !worker.dismiss() {
+                // It has a job again, and ends after that.
+                continue;
+            }
+            let gone = tokio::time::timeout(worker.grace + LAST_WAIT, worker.until_gone());
+            if gone.await.is_err() {
+                return Err(format!(
+                    "worker {} was told to end and does not, and its memory is needed",
+                    worker.id
+                ));
+            }
         }
+        Ok(())
     }
 
     fn too_many(&self, spare: Capacity, key: Option<&str>) -> Vec<Arc<Worker>> {
@@ -245,8 +274,7 @@ impl Pool {
         tokio::time::timeout(LAST_WAIT, all_gone).await.ok();
     }
 
-    /// Connects to a worker's shim. `doing` is what it does unless it says otherwise. When the worker is gone its
-    /// folder goes, too, and `gone` is told how long it had lived.
+    /// Connects to a worker's shim. When that is gone, `gone` is told what the worker did last.
     pub(crate) async fn connect(
         self: &Arc<Self>,
         met: Met,
@@ -260,20 +288,26 @@ impl Pool {
             key: met.key,
             folder: met.folder,
             takes: met.takes,
+            grace: met.grace,
             since: tick(),
             doing: watch::Sender::new(met.doing),
             to_shim,
             answer: Mutex::new(None),
             dismissed: AtomicBool::new(false),
+            timed: AtomicBool::new(false),
         });
         lock(&self.workers).insert(worker.id.clone(), worker.clone());
         tokio::spawn(send_all(to, outgoing));
         let (pool, this) = (self.clone(), worker.clone());
         let mut lines = BufReader::new(from).lines();
-        // The first word tells what an adopted one does.
-        let first = lines.next_line().await.ok().flatten();
-        if let Some(line) = first {
-            pool.heard(&this, &line);
+        // The first word tells what an adopted one does. One whose shim says nothing is left to itself.
+        match tokio::time::timeout(FIRST_WORD, lines.next_line()).await {
+            Ok(Ok(Some(line))) => pool.heard(&this, &line),
+            Ok(_) => {}
+            Err(_) => {
+                lock(&pool.workers).remove(&this.id);
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -300,7 +334,6 @@ impl Pool {
             Ok(FromWorker::Started {
                 started_at,
                 tool_version,
-                ..
             }) => {
                 worker.reply(Answer::Started {
                     started_at,
@@ -311,7 +344,6 @@ impl Pool {
                 message,
                 os_error,
                 another,
-                ..
             }) => {
                 if another {
                     worker.doing.send_replace(Doing::Leaving);
@@ -325,10 +357,10 @@ impl Pool {
                     another,
                 });
             }
-            Ok(FromWorker::Over { leaving: true, .. }) => {
+            Ok(FromWorker::Over { leaving: true }) => {
                 worker.doing.send_replace(Doing::Leaving);
             }
-            Ok(FromWorker::Over { .. }) => self.rest(worker),
+            Ok(FromWorker::Over { leaving: false }) => self.rest(worker),
             Err(error) => {
                 tracing::warn!(%error, worker = worker.id, "a worker's shim sent what can't be read");
             }
@@ -341,40 +373,57 @@ impl Pool {
         worker.doing.send_replace(Doing::Idle(now));
         let keep = lock(&self.wanted).get(&worker.key).map(|spec| spec.keep_ms);
         let Some(keep_ms) = keep else {
-            return worker.dismiss();
+            worker.dismiss();
+            return;
         };
         let Some(keep_ms) = keep_ms else { return };
-        let worker = worker.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(keep_ms)).await;
-            if *worker.doing.borrow() == Doing::Idle(now) {
-                worker.dismiss();
-            }
-        });
+        // One for each worker, and not for each of its jobs.
+        if !worker.timed.swap(true, Ordering::Relaxed) {
+            tokio::spawn(let_rest(worker.clone(), Duration::from_millis(keep_ms)));
+        }
     }
 
-    /// How to start a worker anew that stays always and has ended, and how long to wait before; nothing for others,
+    /// How long to wait until a worker that stays always and has ended by itself is started again; nothing for others,
     /// and for one that had to make room.
-    pub(crate) fn again(&self, worker: &Worker) -> Option<(WorkerSpec, Duration)> {
-        let wanted = lock(&self.wanted).get(&worker.key).cloned();
-        let spec = wanted.filter(|spec| spec.keep_ms.is_none())?;
-        if worker.dismissed.load(Ordering::Relaxed) {
+    pub(crate) fn pause_before_another(&self, worker: &Worker) -> Option<Duration> {
+        let stays = |spec: &WorkerSpec| spec.keep_ms.is_none();
+        if !lock(&self.wanted).get(&worker.key).is_some_and(stays)
+            || worker.dismissed.load(Ordering::Relaxed)
+        {
             return None;
         }
         let mut pauses = lock(&self.pauses);
         if worker.since.elapsed() >= SOON {
             pauses.remove(&worker.key);
-            return Some((spec, Duration::ZERO));
+            return Some(Duration::ZERO);
         }
         let pause = pauses.entry(worker.key.clone()).or_insert(FIRST_PAUSE);
         let now = *pause;
         *pause = (now * 2).min(LONGEST_PAUSE);
-        Some((spec, now))
+        Some(now)
     }
 
     /// Whether a tool has a worker.
     pub(crate) fn has(&self, key: &str) -> bool {
         lock(&self.workers).values().any(|worker| worker.key == key)
+    }
+}
+
+/// Sends a worker away when it has been idle for so long.
+async fn let_rest(worker: Arc<Worker>, keep: Duration) {
+    let mut left = keep;
+    loop {
+        tokio::time::sleep(left).await;
+        let doing = *worker.doing.borrow();
+        match doing {
+            Doing::Idle(since) if since.elapsed() >= keep => {
+                worker.dismiss();
+                return;
+            }
+            Doing::Idle(since) => left = keep.saturating_sub(since.elapsed()),
+            Doing::Busy(_) => left = keep,
+            Doing::Leaving | Doing::Gone => return,
+        }
     }
 }
 
@@ -384,6 +433,8 @@ pub(crate) struct Met {
     pub key: String,
     pub folder: PathBuf,
     pub takes: Capacity,
+    /// How long it has to end when it is told to.
+    pub grace: Duration,
     pub doing: Doing,
 }
 

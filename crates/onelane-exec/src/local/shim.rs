@@ -1,6 +1,7 @@
 //! The shim: holds the attempt's lock, drains the logs, and writes down how it ended.
 //!
-//! Order of steps: take the lock (never make it) → look under it → fork the guard → write `shim.json` → look for a stop
+//! Order of steps: take the lock (never make it) → look under it → fork the guard (a spare shim has one, and hands it
+//! the lock) → write `shim.json` → look for a stop
 //! once more → let the guard start the tool. The server writes `stop.json` before it looks for `shim.json`, the shim
 //! writes `shim.json` before it looks for `stop.json`: one of them always sees the other.
 
@@ -95,7 +96,7 @@ fn become_shim() -> io::Result<()> {
     }
     match message.subject.clone() {
         Subject::Attempt(_) => run_attempt(message, &lock, pair),
-        Subject::Worker(worker) => worker::run(message, worker, &lock),
+        Subject::Worker(worker) => worker::run(message, worker),
     }
 }
 

@@ -1,7 +1,6 @@
 //! A process that waits to become an attempt's tool. It is in its control groups and in its session before there is an
 //! attempt: to move a process into a group takes the kernel milliseconds, to become another program takes it none.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -10,12 +9,14 @@ use nix::unistd::{ForkResult, fork, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::AttemptGroups;
-use super::guard::{bare_command, enter, place, stand_alone};
+use super::guard::{bare_command, enter, give_way, place, stand_alone};
 use super::shim::leave_forked_child;
 use crate::record::StartMessage;
 
 /// What it says when it is in its groups.
 const READY: &[u8; 1] = b"r";
+/// What it says when it has its order, and becomes the tool next.
+const BEGUN: u8 = b'b';
 
 /// The guard's side.
 pub(crate) struct Stub {
@@ -55,9 +56,9 @@ impl Stub {
             ForkResult::Child => {
                 drop(ours);
                 let ended = stand_alone(guard)
-                    .and_then(|()| enter(&entrances, yields))
+                    .and_then(|()| enter(&entrances))
                     .and_then(|()| (&theirs).write_all(READY))
-                    .and_then(|()| wait(theirs, entrances, logs));
+                    .and_then(|()| wait(theirs, yields, logs));
                 leave_forked_child(&ended)
             }
             ForkResult::Parent { child } => {
@@ -71,37 +72,42 @@ impl Stub {
         }
     }
 
-    /// Has it become the tool; its number, once it has.
-    ///
-    /// # Errors
-    /// As those of starting the tool.
-    pub(super) fn become_tool(mut self, message: &StartMessage) -> io::Result<u32> {
-        let mut line = serde_json::to_vec(message)?;
+    /// Has it become the tool; its number, or why the tool could not be started. Nothing when the stub had died before
+    /// it had its order: somebody else must be started.
+    pub(super) fn become_tool(mut self, message: &StartMessage) -> Option<io::Result<u32>> {
+        let mut line = serde_json::to_vec(message).ok()?;
         line.push(b'\n');
-        self.orders.write_all(&line)?;
+        self.orders.write_all(&line).ok()?;
         let mut answer = Vec::new();
-        // A socket that is closed without a word was closed by the tool's beginning.
-        self.orders.read_to_end(&mut answer)?;
-        if answer.is_empty() {
-            return Ok(self.pid);
+        // A socket that is closed without a further word was closed by the tool's beginning.
+        self.orders.read_to_end(&mut answer).ok()?;
+        let (begun, refusal) = answer.split_first()?;
+        match (*begun, refusal) {
+            (BEGUN, []) => Some(Ok(self.pid)),
+            (BEGUN, refusal) => {
+                let refusal = serde_json::from_slice::<Refusal>(refusal);
+                Some(Err(refusal.map_or_else(io::Error::from, io::Error::from)))
+            }
+            _ => None,
         }
-        Err(serde_json::from_slice::<Refusal>(&answer)?.into())
     }
 }
 
 /// In the stub: until it is told what to become, or the guard is gone.
 fn wait(
     orders: UnixStream,
-    entrances: Vec<File>,
+    yields: bool,
     (stdout, stderr): (PipeWriter, PipeWriter),
 ) -> io::Result<()> {
-    drop(entrances);
     let mut line = String::new();
     let mut reader = BufReader::new(orders);
     if reader.read_line(&mut line)? == 0 {
         return Ok(());
     }
     let message: StartMessage = serde_json::from_str(&line)?;
+    // Only now: one that waits is nobody that the kernel should take first.
+    give_way(yields);
+    reader.get_mut().write_all(&[BEGUN])?;
     let begun = bare_command(&message, &message.command).and_then(|mut command| {
         place(&message, &mut command)?;
         // Comes back with an error only.

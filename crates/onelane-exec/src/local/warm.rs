@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use onelane_core::{Capacity, Limits};
 use serde_json::{Map, Value};
@@ -35,10 +36,18 @@ impl LocalExecutor {
         launch: &Launch,
         warm: &WarmLaunch,
     ) -> Result<Found, ExecError> {
+        let message = match self.attempt_message(launch, warm).await {
+            Ok(message) => message,
+            Err(error) => {
+                // So that the next try makes the attempt anew.
+                self.has_not_begun(launch.id).await?;
+                return Err(error);
+            }
+        };
         for _ in 0..TRIES {
-            let message = self.attempt_message(launch, warm).await?;
             let worker = self.worker_for(launch.id, &warm.worker).await?;
-            match worker.run(ToWorker::Run(Box::new(message))).await {
+            let run = ToWorker::Run(Box::new(message.clone()));
+            match worker.run(run).await {
                 Some(Answer::Started {
                     started_at,
                     tool_version,
@@ -69,7 +78,7 @@ impl LocalExecutor {
                 }
                 // It was about to go, or has just crashed: the attempt is as it was, or over.
                 Some(Answer::Refused { .. }) | None => {
-                    if !self.has_not_begun(launch.id).await? {
+                    if self.is_stopped(launch.id) || !self.has_not_begun(launch.id).await? {
                         return self.watch(launch.id).await.map(Found::Over);
                     }
                     if !self.lay_out(launch).await? {
@@ -129,7 +138,7 @@ impl LocalExecutor {
         make_folder(&self.workers, &folder)?;
         let started = self.spawn_worker(&id, &folder, spec, doing).await;
         if started.is_err() {
-            self.clear_up_if_free(&folder);
+            self.clear_up_if_free(folder).await;
         }
         started
     }
@@ -160,6 +169,7 @@ impl LocalExecutor {
             key: spec.key.clone(),
             folder: folder.to_owned(),
             takes: spec.takes,
+            grace: Duration::from_millis(spec.grace_ms),
             doing,
         })
         .await
@@ -182,6 +192,7 @@ impl LocalExecutor {
                 key: spec.key.clone(),
                 takes: spec.takes,
                 socket,
+                grace_ms: spec.grace_ms,
                 max_jobs: spec.max_jobs,
             }),
             folder: folder.to_owned(),
@@ -228,10 +239,11 @@ impl LocalExecutor {
                 tracing::warn!(%error, "a worker's folder stays until the next start");
             }
         });
-        if let Some((spec, pause)) = self.pool.again(worker) {
+        if let Some(pause) = self.pool.pause_before_another(worker) {
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
-                self.start_always(&spec).await;
+                // Whoever knows what else runs decides whether there is room.
+                self.pool.missing.notify_one();
             });
         }
     }
@@ -242,19 +254,36 @@ impl LocalExecutor {
         if self.pool.has(&spec.key) {
             return;
         }
-        if let Err(error) = self
-            .start_worker(spec, Doing::Idle(super::process::tick()))
-            .await
-        {
-            tracing::error!(%error, tool = spec.tool, "a worker could not be started; its next job tries again");
+        let idle = Doing::Idle(super::process::tick());
+        match self.start_worker(spec, idle).await {
+            Ok(worker) => worker.warm_up(),
+            Err(error) => {
+                tracing::error!(%error, tool = spec.tool, "a worker could not be started; its next job tries again");
+            }
         }
     }
 
     /// As [`Self::clear_up`], unless somebody still looks after the worker.
-    fn clear_up_if_free(&self, folder: &Path) {
-        if let Ok(Some(lock)) = try_lock_file(&folder.join("worker.lock")) {
-            self.clear_up(folder, &lock);
+    async fn clear_up_if_free(&self, folder: PathBuf) {
+        let this = self.clone();
+        let cleared = blocking("clear up after a worker", move || {
+            if let Some(lock) = try_lock_file(&folder.join("worker.lock"))? {
+                this.clear_up(&folder, &lock);
+            }
+            Ok(())
+        });
+        if let Err(error) = cleared.await {
+            tracing::debug!(%error, "a worker's folder stays until the next start");
         }
+    }
+
+    /// Whether no supervisor looks after a worker any more. By its record, as its lock may be in the hands of whoever
+    /// clears up after it.
+    pub(super) fn is_unattended(&self, id: &str) -> bool {
+        let record = read_json::<WorkerRecord>(&self.workers.join(id).join(RECORD));
+        record.is_none_or(|record| {
+            !super::process::lives(&record.shim) && !super::process::lives(&record.guard)
+        })
     }
 
     /// Removes the folder of a worker that nobody looks after any more, and what is left of its processes.
@@ -286,6 +315,7 @@ impl LocalExecutor {
                     key: record.worker.key,
                     folder: folder.clone(),
                     takes: record.worker.takes,
+                    grace: Duration::from_millis(record.worker.grace_ms),
                     doing: Doing::Idle(super::process::tick()),
                 });
             let taken = match met {
@@ -293,7 +323,7 @@ impl LocalExecutor {
                 None => false,
             };
             if !taken {
-                self.clear_up_if_free(&folder);
+                self.clear_up_if_free(folder).await;
             }
         }
     }

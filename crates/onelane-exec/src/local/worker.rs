@@ -51,7 +51,7 @@ const PROGRESS_CHARS: usize = 1_000;
 const OWN_LOG_BYTES: u64 = 1 << 20;
 
 /// Runs a worker to its end.
-pub(super) fn run(message: StartMessage, worker: WorkerMessage, _lock: &File) -> io::Result<()> {
+pub(super) fn run(message: StartMessage, worker: WorkerMessage) -> io::Result<()> {
     let pair = shim::fork_pair(&message)?;
     let record = WorkerRecord {
         protocol: PROTOCOL,
@@ -71,8 +71,6 @@ pub(super) fn run(message: StartMessage, worker: WorkerMessage, _lock: &File) ->
     let door = UnixListener::bind(&worker.socket)?;
     shim::tell_server(&StatusLine::Listening);
     let mut shim = WorkerShim::new(message, worker, record, pair, (control, door))?;
-    // If the guard is gone already, its end of the channel says so next.
-    shim.guard.send(&ToGuard::Go).ok();
     let ended = shim.serve();
     fs::remove_file(&shim.worker.socket).ok();
     shim.groups.remove();
@@ -101,6 +99,8 @@ struct WorkerShim {
     door: UnixListener,
     server: Option<Channel<FromWorker, ToWorker>>,
     peer: Option<Peer>,
+    /// The guard has the word to start it.
+    started: bool,
     /// It has said hello.
     ready: bool,
     version: Option<String>,
@@ -185,6 +185,7 @@ impl WorkerShim {
             door,
             server: None,
             peer: None,
+            started: false,
             ready: false,
             version: None,
             current: None,
@@ -200,7 +201,7 @@ impl WorkerShim {
 
     /// Until the worker is gone, and its last attempt is written down.
     fn serve(&mut self) -> io::Result<()> {
-        loop {
+        while self.started || !self.is_leaving() {
             for source in self.wait() {
                 match source {
                     Source::Signals => self.take_signals(),
@@ -219,6 +220,22 @@ impl WorkerShim {
                 }
             }
             self.keep_time();
+        }
+        // It goes before it was ever started: the guard sees this end, and nothing is left.
+        self.clear_up_alone();
+        Ok(())
+    }
+
+    const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The worker is started with its first attempt, whose end it then is if it can't be, or when the server says so.
+    fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            // If the guard is gone already, its end of the channel says so next.
+            self.guard.send(&ToGuard::Go).ok();
         }
     }
 
@@ -453,6 +470,7 @@ impl WorkerShim {
         for message in arrived.messages {
             match message {
                 ToWorker::Run(attempt) => self.take_attempt(*attempt)?,
+                ToWorker::Warm => self.start(),
                 ToWorker::End => {
                     self.unwanted = true;
                     self.leave_if_done();
@@ -474,7 +492,6 @@ impl WorkerShim {
 
     /// Nothing is begun when this can't be done; the server hears why.
     fn take_attempt(&mut self, attempt: AttemptMessage) -> io::Result<()> {
-        let id = attempt.place.id;
         let another = self.current.is_some() || self.leaving.is_some();
         let refused = if another {
             Some(io::Error::other("the worker can't take a job now"))
@@ -486,7 +503,6 @@ impl WorkerShim {
             self.logs.turn_to(&self.message.folder, OWN_LOG_BYTES)?;
         }
         self.tell(&FromWorker::Refused {
-            id,
             message: error.to_string(),
             os_error: error.raw_os_error(),
             another,
@@ -504,10 +520,17 @@ impl WorkerShim {
         }
         let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         let watch = self.notices.add_watch(&folder, flags)?;
-        self.logs.turn_to(&folder, message.limits.log_bytes())?;
-        let (own, limits) = (AttemptGroups::default(), of_one_job(&message.limits));
-        self.write_shim_record(&message, &lock)?;
+        // Before there is a record: whichever supervisor is killed from here on, the other has the lock. If the guard
+        // is gone, its end of the channel says so next.
+        let begin = ToGuard::Begin(message.place.clone());
+        self.guard.send_with(&begin, &lock).ok();
+        if let Err(error) = self.record(&message, &lock) {
+            self.guard.send(&ToGuard::Over).ok();
+            self.notices.rm_watch(watch).ok();
+            return Err(error);
+        }
         fail_point("worker.after_record");
+        let (own, limits) = (AttemptGroups::default(), of_one_job(&message.limits));
         self.current = Some(Current {
             limiter: Limiter::new(&limits, &own, &folder),
             message,
@@ -523,8 +546,14 @@ impl WorkerShim {
             results: Vec::new(),
             progress: ProgressFile::default(),
         });
-        self.share_lock();
+        self.start();
         Ok(())
+    }
+
+    fn record(&mut self, message: &AttemptMessage, lock: &File) -> io::Result<()> {
+        let folder = &message.place.folder;
+        self.logs.turn_to(folder, message.limits.log_bytes())?;
+        self.write_shim_record(message, lock)
     }
 
     fn write_shim_record(&self, message: &AttemptMessage, lock: &File) -> io::Result<()> {
@@ -546,22 +575,12 @@ impl WorkerShim {
         shim::write_shim_record(&record, &message.place.folder)
     }
 
-    /// Whichever supervisor is killed, the other has the lock.
-    fn share_lock(&mut self) {
-        if let Some(current) = &self.current {
-            let begin = ToGuard::Begin(current.message.place.clone());
-            // If the guard is gone, its end of the channel says so next.
-            self.guard.send_with(&begin, &current.lock).ok();
-        }
-    }
-
     fn guarded(&mut self) {
         let Some(current) = &mut self.current else {
             return;
         };
         current.guarded = true;
         let started = FromWorker::Started {
-            id: current.message.place.id,
             started_at: current.started_at,
             tool_version: self.version.clone(),
         };
@@ -751,7 +770,6 @@ impl WorkerShim {
         self.idle_since = tick();
         self.unwanted |= killed || self.worker.max_jobs.is_some_and(|most| self.jobs >= most);
         self.tell(&FromWorker::Over {
-            id: current.message.place.id,
             leaving: self.unwanted,
         });
         fail_point("worker.before_release");
@@ -799,20 +817,20 @@ impl WorkerShim {
     /// The worker is gone with its whole tree.
     fn wind_up(&mut self, report: GuardReport) -> io::Result<()> {
         fail_point("worker.after_report");
-        let server_is_there = self.server.is_some();
         if let Some(mut current) = self.current.take() {
             let report = self.last_report(&current, report);
             self.write_down(&mut current, report, "echild")?;
-            self.tell(&FromWorker::Over {
-                id: current.message.place.id,
-                leaving: true,
-            });
+            self.tell(&FromWorker::Over { leaving: true });
         }
-        if !server_is_there {
-            // Nobody else clears up.
+        self.clear_up_alone();
+        Ok(())
+    }
+
+    /// Without a server nobody else clears up.
+    fn clear_up_alone(&self) {
+        if self.server.is_none() {
             fs::remove_dir_all(&self.message.folder).ok();
         }
-        Ok(())
     }
 
     /// What the worker's end means for the job that it had.
@@ -831,6 +849,13 @@ impl WorkerShim {
             return report;
         }
         if report.stopped.is_some() {
+            return report;
+        }
+        if self.ready && !current.sent {
+            let why = "its worker ended just before it had the job";
+            report.outcome = Outcome::Interrupted {
+                message: why.to_owned(),
+            };
             return report;
         }
         report.outcome = match report.outcome {

@@ -331,3 +331,82 @@ async fn an_ordinary_user_has_the_same_promises() {
     server.until(&id, "queued").await;
     nothing_is_left_of(&id);
 }
+
+/// The shim, guard and waiting process that the server has ready for its next attempt.
+async fn spare_of(server: &TestServer) -> [i32; 3] {
+    let child = |pid: i32| {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        children
+            .split_whitespace()
+            .next()
+            .map(|pid| pid.parse::<i32>().unwrap())
+    };
+    let threads = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let children = tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let all: Vec<i32> = children
+            .flat_map(|list| {
+                list.split_whitespace()
+                    .map(|pid| pid.parse().unwrap())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        all
+    };
+    let found = tokio::time::timeout(LONG, async {
+        loop {
+            for shim in threads() {
+                let guard = child(shim);
+                if let (Some(guard), Some(stub)) = (guard, guard.and_then(child)) {
+                    return [shim, guard, stub];
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    found.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_runs_although_its_spare_has_lost_any_of_its_processes() {
+    for level in levels() {
+        for (victim, name) in ["shim", "guard", "stub"].into_iter().enumerate() {
+            let server = server(level);
+            let first = server.submit("sleep", &json!({"seconds": 0})).await;
+            assert_eq!(server.wait(&first).await["state"], "succeeded");
+            let spare = spare_of(&server).await;
+            kill(Pid::from_raw(spare[victim]), Signal::SIGKILL).unwrap();
+            let id = server.submit("sleep", &json!({"seconds": 0})).await;
+            let job = server.wait(&id).await;
+            assert_eq!(job["state"], "succeeded", "{level} {name}: {job}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_spare_guard_has_the_lock_also_when_its_order_is_long() {
+    let text = format!(
+        "{SCRIPTS}\n[tools.wordy]\ncommand = [\"sh\", \"-c\", \"exec sleep 1000\", \"{}\"]",
+        "word ".repeat(20_000)
+    );
+    let server = TestServer::start_with(BINARY, Some(&text), &["--process-control", "guard"]);
+    let first = server.submit("sleep", &json!({"seconds": 0})).await;
+    assert_eq!(server.wait(&first).await["state"], "succeeded");
+    let [spare, ..] = spare_of(&server).await;
+    let id = server.submit("wordy", &json!({})).await;
+    server.until(&id, "running").await;
+    let shim = server.read_json(&id, "attempts/1/shim.json");
+    assert_eq!(pid_of(&shim), spare, "the spare has it");
+    kill(Pid::from_raw(spare), Signal::SIGKILL).unwrap();
+    // With its lock lost too soon the job would be stuck.
+    let job = until_attempt(&server, &id, 2).await;
+    assert_eq!(job["stuck"], false, "{job}");
+    server
+        .post(&format!("/api/v1/jobs/{id}/cancel"), &json!({}))
+        .await;
+    assert_eq!(server.wait(&id).await["state"], "cancelled");
+    nothing_is_left_of(&id);
+}

@@ -464,6 +464,22 @@ async fn a_worker_that_can_not_load_fails_its_job_with_its_own_words() {
 }
 
 #[tokio::test]
+async fn a_worker_program_that_is_not_there_fails_its_job_with_that() {
+    for level in levels() {
+        let text = "[tools.warm]\nworker = [\"no-such-worker\"]";
+        let server = TestServer::start_with(BINARY, Some(text), &["--process-control", level]);
+        let job = run(&server, json!({})).await;
+        assert_eq!(job["failure"]["kind"], "start_failed", "{level}: {job}");
+        assert_eq!(job["attempt"], 1, "{level}: {job}");
+        let message = job["failure"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("`no-such-worker` could not be started"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_changed_tool_gets_a_new_worker_and_a_removed_one_none() {
     let server = server("");
     let before = worker_of(&server).await;
