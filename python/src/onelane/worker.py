@@ -103,7 +103,7 @@ class Connection:
         #: What the main thread has to do; `None` is the end.
         self.inbox: queue.SimpleQueue[Optional[Message]] = queue.SimpleQueue()
         # It is closed on exec anyway; a child by fork alone must not keep it open either.
-        os.register_at_fork(after_in_child=lambda: os.close(self._socket.detach()))
+        os.register_at_fork(after_in_child=self._leave)
 
     def send(self, message: Message) -> None:
         """One message, whole."""
@@ -112,6 +112,12 @@ class Connection:
             raise ValueError(f"a message of {len(line)} bytes is too long")
         with self._interrupter.held(), self._lock:
             self._socket.sendall(line)
+
+    def _leave(self) -> None:
+        number = self._socket.detach()
+        # In a child's child it has been closed already.
+        if number >= 0:
+            os.close(number)
 
     def listen(self) -> None:
         """Begins to read."""
