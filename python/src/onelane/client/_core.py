@@ -105,7 +105,9 @@ class Core:
         parts: Tuple[Part, ...] = ()
         # As JSON; or as parts, where there are files among the parameters, or long texts.
         if any(map(_is_file, values.values())):
-            whole = yield from self._json_params(tool, deadline) if any(map(_is_texts, values.values())) else frozenset()
+            whole: FrozenSet[str] = frozenset()
+            if any(map(_is_texts, values.values())):
+                whole = yield from self._json_params(tool, deadline)
             parts = tuple(part for name, value in values.items() for part in _parts(name, value, name in whole))
         request = Request(
             "POST",
@@ -120,10 +122,9 @@ class Core:
 
     def _json_params(self, tool: str, deadline: Optional["_Deadline"]) -> Steps[FrozenSet[str]]:
         """Parameters of the type `json`: in parts, only the tool knows whether a list is one value or many."""
-        found = yield from self._ask(Request("GET", _path("tools")), deadline)
-        schemas = [known.get("params", {}) for known in found["tools"] if known.get("name") == tool]
-        properties = [item for schema in schemas for item in schema.get("properties", {}).items()]
-        return frozenset(name for name, schema in properties if schema.get("x-onelane-type") == "json")
+        found = yield from self._ask(Request("GET", _path("tools", tool)), deadline)
+        schemas = found["params"]["properties"]
+        return frozenset(name for name, schema in schemas.items() if schema.get("x-onelane-type") == "json")
 
     def run(
         self, tool: str, params: Mapping[str, Any], options: "SubmitOptions", timeout_s: Optional[float], meter: Meter
