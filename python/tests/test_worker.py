@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Callable, Iterator, List
 
 import pytest
 from peer import DEADLINE_S, Peer
+
+from onelane._job import Cancelled, Job
+from onelane.worker import _INTERRUPT, Interrupter
 
 HERE = Path(__file__).parent
 Start = Callable[..., Peer]
@@ -165,6 +169,28 @@ def test_cancel_breaks_into_the_function_and_the_worker_stays_usable(worker: Sta
         peer.ping()
     assert peer.stdout.read_text() == "cleaned up\n" * 3
     assert peer.run(how="none")["type"] == "done"
+
+
+def test_who_learns_of_a_cancel_by_progress_is_not_interrupted_too() -> None:
+    before = signal.getsignal(_INTERRUPT)
+    calls = Interrupter()
+    here, done = Path(), []
+    job = Job("j", 1, "t", None, {}, here, here, here, 1, 1, _disarm=calls.disarm)
+
+    def function() -> None:
+        job.cancelled = True
+        try:
+            job.progress(0.5)
+        finally:
+            calls.interrupt()
+            done.append("cleaned up")
+
+    try:
+        with pytest.raises(Cancelled):
+            calls.call(job, function)
+    finally:
+        signal.signal(_INTERRUPT, before)
+    assert done == ["cleaned up"]
 
 
 def test_a_cancel_that_comes_with_the_job_or_without_one_is_answered_or_ignored(worker: Start) -> None:

@@ -51,6 +51,11 @@ class Interrupter:
         if self._main is not None:
             signal.pthread_kill(self._main, _INTERRUPT)
 
+    def disarm(self) -> None:
+        """The function learns by itself that it has to end: it is not told twice."""
+        if threading.get_ident() == self._main:
+            self._armed = self._due = False
+
     def call(self, job: Job, function: Callable[[], Any]) -> Any:
         """Calls the function; when it is over, by whatever way, nothing is raised any more."""
         self._due = False
@@ -136,7 +141,7 @@ class Connection:
     def _take(self, message: Message) -> None:
         kind = message.get("type")
         if kind == "run":
-            job = self._current = Job.of_message(message, self.send)
+            job = self._current = Job.of_message(message, self.send, self._interrupter.disarm)
             self.inbox.put({"type": "run", "job": job})
         elif kind == "cancel":
             self._cancel()
