@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import os
 import subprocess
 import sys
@@ -176,6 +177,22 @@ def descriptors(fork: bool) -> List[str]:
         names = answer.read().split()
     os.wait()
     return names
+
+
+def nested(depth: int) -> List[List[str]]:
+    """What sockets a child has, its child, and so on."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        deeper = nested(depth - 1) if depth > 1 else []
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        names = [os.readlink(link) for link in links if os.path.lexists(link)]
+        os.write(write, json.dumps([[name for name in names if name.startswith("socket:")], *deeper]).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        found: List[List[str]] = json.load(answer)
+    os.wait()
+    return found
 
 
 def own_descriptors() -> int:

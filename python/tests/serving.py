@@ -30,6 +30,7 @@ params.files = {{ type = "files" }}
 params.words = {{ type = "file" }}
 params.extra = {{ type = "json", default = {{}} }}
 params.loud = {{ type = "flag" }}
+params.colours = {{ type = "choices", choices = ["red", "green"], optional = true }}
 params.number = {{ type = "integer", default = 1 }}
 """
 
@@ -75,6 +76,10 @@ class Server:
         # Read on, so that it never waits for us.
         self._reader = threading.Thread(target=self.process.stdout.read, daemon=True)
         self._reader.start()
+
+    def pause(self) -> None:
+        """It is there, and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """As by `kill -9`."""

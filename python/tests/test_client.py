@@ -12,11 +12,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
+import httpx
 import pytest
 from serving import Server
 
 import onelane
-from onelane import AsyncClient, BadInput, Client, JobCancelled, JobFailed, JobView, NoServer, NotFound
+from onelane import AsyncClient, BadInput, Client, JobCancelled, JobFailed, JobView, NoServer, NotFound, OnelaneError
+from onelane.client import _async, _sync
+from onelane.client._effects import Read
+from onelane.client._meter import Meter
 from onelane.client._model import read
 
 DEADLINE_S = 120
@@ -73,6 +77,25 @@ def test_files_texts_lists_and_values_arrive(client: Client, tmp_path: Path) -> 
     assert not [name for name in (tmp_path / "out").iterdir() if name.name.endswith(".part")]
 
 
+@pytest.mark.parametrize("extra", [["a", "b"], [], ["only"], [1, "x"], ["x" * (2 << 20)]])
+@pytest.mark.parametrize("with_file", [False, True])
+def test_a_list_is_the_same_with_a_file_beside_it(client: Client, tmp_path: Path, extra: List[Any], with_file: bool) -> None:
+    words: Any = Path(__file__) if with_file else Path(__file__).read_text()
+    job = client.run("join", files=["one", "two"], words=words, extra=extra, colours=["green", "red"], timeout=DEADLINE_S)
+    (path,) = client.download(job, tmp_path)
+    text = path.read_text()
+    assert text.startswith("onetwo")
+    assert json.loads(text[len("onetwo" + Path(__file__).read_text()) :]) == extra
+    assert job.params["colours"] == ["green", "red"]
+    # For a list of choices or files an empty one is none, in JSON too.
+    job = client.submit("join", files=["one"], words=words, colours=[])
+    assert "colours" not in job.params
+    with pytest.raises(BadInput, match="files"):
+        client.submit("join", files=[], words=words)
+    with pytest.raises(NotFound):
+        client.submit("no_such_tool", files=["one"], words=words)
+
+
 def test_a_large_file_and_a_long_text_are_streamed(client: Client, tmp_path: Path) -> None:
     content = b"0123456789abcdef" * (1 << 20)
     (tmp_path / "large").write_bytes(content)
@@ -103,6 +126,47 @@ def test_waiting_can_end_before_the_job(client: Client) -> None:
     assert client.wait(job, timeout=DEADLINE_S).state == "cancelled"
 
 
+@pytest.mark.parametrize("trouble", ["kill", "pause"])
+def test_a_timeout_holds_while_the_server_is_away(tmp_path: Path, trouble: str) -> None:
+    server = Server(tmp_path)
+    try:
+        with Client(server.url, retry_for=10 * DEADLINE_S) as client:
+            job = client.submit("count", sequence="MKV", seconds=600)
+            getattr(server, trouble)()
+            # Waited out, these would take longer than the test may.
+            with pytest.raises(TimeoutError, match="after 0.5 s"):
+                client.wait(job, timeout=0.5)
+            if trouble == "kill":
+                with pytest.raises(TimeoutError, match="after 0.5 s"):
+                    client.run("count", sequence="MKV", timeout=0.5)
+                with Client(server.url) as other, pytest.raises(NoServer):
+                    other.wait(job, timeout=DEADLINE_S)
+    finally:
+        server.kill()
+        server.start()
+        with Client(server.url) as client:
+            client.cancel("last")
+            client.wait("last", DEADLINE_S)
+        server.stop()
+
+
+def test_what_no_header_can_say_is_refused_without_repeating_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in ("sec\nret", "sécret", "sec\x7fret"):
+        with pytest.raises(ValueError, match="the token must be of printable ASCII") as caught:
+            Client(server.url, token)
+        assert token not in str(caught.value) and "ret" not in str(caught.value)
+    monkeypatch.setenv("ONELANE_TOKEN", "secret\n")
+    with Client(server.url) as client:
+        assert client.submit("count", sequence="M").tool == "count"
+        for key in ("a\nb", "é"):
+            with pytest.raises(ValueError, match="the key must be of printable ASCII"):
+                client.submit("count", sequence="M", key=key)
+        # And what else is wrong with a request is no lost connection.
+        client._core.headers["authorization"] = client._http.headers["authorization"] = "Bearer a\nb"
+        with pytest.raises(httpx.LocalProtocolError):
+            client.tools()
+
+
 def test_lists_go_over_pages(client: Client) -> None:
     ids = [client.submit("count", sequence="M", tags=["pages"]).id for _ in range(105)]
     assert [job.id for job in client.list(tag="pages")] == ids[::-1]
@@ -118,11 +182,13 @@ def test_the_same_key_is_the_same_job(client: Client) -> None:
 
 
 def test_a_log_is_followed_while_it_grows(client: Client) -> None:
-    job = client.submit("count", sequence="MKV", seconds=1)
+    job = client.submit("count", sequence="MKV", seconds=600)
     lines = client.logs(job, "stdout", follow=True)
     assert next(lines) == "counting 3 letters\n"
+    rest = [next(lines)]
     assert not client.get(job).ended
-    rest = list(lines)
+    client.cancel(job)
+    rest += lines
     assert rest == [f"step {n + 1}\n" for n in range(len(rest))] and rest
     assert list(client.logs(job, "stdout")) == ["counting 3 letters\n", *rest]
 
@@ -133,6 +199,63 @@ def test_progress_is_shown(client: Client, capsys: pytest.CaptureFixture[str], m
     monkeypatch.setitem(__import__("sys").modules, "tqdm.auto", None)
     client.run("count", sequence="MKV", seconds=0.2, progress=True, timeout=DEADLINE_S)
     assert capsys.readouterr().err.endswith("count succeeded\n")
+
+
+def test_what_was_begun_is_cleaned_up_at_once(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large").write_bytes(b"0123456789abcdef" * (1 << 20))
+    job = client.run("join", files=[tmp_path / "large"], words="x", timeout=DEADLINE_S)
+    begun: List[Path] = []
+    performed, awaited = _sync._Driver._perform, _async._Driver._perform
+
+    def interrupted(driver: Any, effect: Any) -> Any:
+        if isinstance(effect, Read):
+            begun.extend((tmp_path / "out").glob(".*.part"))
+            raise KeyboardInterrupt
+        return performed(driver, effect)
+
+    async def endless(driver: Any, effect: Any) -> Any:
+        if isinstance(effect, Read):
+            begun.extend((tmp_path / "out").glob(".*.part"))
+            await asyncio.Event().wait()
+        return await awaited(driver, effect)
+
+    async def cancelled() -> None:
+        async with AsyncClient(client.url) as other:
+            download = asyncio.ensure_future(other.download(job, tmp_path / "out"))
+            while not begun:
+                await asyncio.sleep(0.01)
+            download.cancel()
+            with pytest.raises(asyncio.CancelledError) as kept:
+                await download
+            assert not begun[0].exists() and kept.tb
+
+    monkeypatch.setattr(_sync._Driver, "_perform", interrupted)
+    monkeypatch.setattr(_async._Driver, "_perform", endless)
+    # Who keeps the traceback keeps its frames, and all that they hold.
+    with pytest.raises(KeyboardInterrupt) as kept:
+        client.download(job, tmp_path / "out")
+    assert len(begun) == 1 and not begun[0].exists() and kept.tb
+    begun.clear()
+    asyncio.run(cancelled())
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_bar_ends_with_what_it_shows(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: List[Meter] = []
+    monkeypatch.setattr(Meter, "close", lambda meter: closed.append(meter))
+    with pytest.raises(BadInput):
+        client.run("count")
+    assert closed
+    job = client.run("count", sequence="M", timeout=DEADLINE_S)
+    closed.clear()
+
+    def interrupted(driver: Any, effect: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_sync._Driver, "_perform", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        client.wait(job)
+    assert closed and kept.tb
 
 
 def test_async_does_the_same(server: Server, tmp_path: Path) -> None:
@@ -202,6 +325,9 @@ class Moody(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.keys.append(self.headers["idempotency-key"])
+        self.do_GET()
+
+    def do_GET(self) -> None:
         status, headers, body = self.moods.pop(0)
         if status == 0:
             self.close_connection = True
@@ -249,6 +375,38 @@ def test_a_submission_is_sent_again_with_the_same_key(moody: str) -> None:
         Moody.moods = [(200, {}, b"<html>hello</html>")]
         with pytest.raises(NoServer, match="not Onelane"):
             client.submit("count")
+
+
+def test_another_attempt_begins_another_line(moody: str) -> None:
+    def view(attempt: int, state: str) -> Tuple[int, Dict[str, str], bytes]:
+        return (200, {}, json.dumps({"id": "j", "attempt": attempt, "state": state}).encode())
+
+    Moody.moods = [
+        view(1, "running"),
+        (200, {}, b"one\nhal"),
+        view(1, "running"),
+        view(1, "running"),
+        (200, {}, "one\nhalf \N{DNA DOUBLE HELIX}".encode()[:-1]),
+        view(2, "running"),
+        view(2, "running"),
+        (200, {}, b"two\nthr"),
+        view(2, "running"),
+        view(2, "running"),
+        (200, {}, b"two\nthree\nend"),
+        view(2, "succeeded"),
+    ]
+    with Client(moody) as client:
+        assert list(client.logs("j", follow=True)) == ["one\n", "half \N{REPLACEMENT CHARACTER}\n", "two\n", "three\n", "end"]
+    assert not Moody.moods
+
+
+def test_a_result_that_is_no_json_is_no_missing_server(moody: str) -> None:
+    with Client(moody) as client:
+        for body in (b"{oops", b'"\xff"'):
+            Moody.moods = [(200, {}, body)]
+            with pytest.raises(OnelaneError, match="result.json of job j is no JSON") as caught:
+                client.result("j")
+            assert not isinstance(caught.value, NoServer)
 
 
 def test_unknown_fields_are_kept_and_missing_ones_have_defaults() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -15,6 +16,7 @@ import pytest
 from serving import ROOT
 
 import onelane
+from onelane.client._core import Core
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +24,7 @@ else:
     pytest.skip("needs tomllib", allow_module_level=True)
 
 PYTHON = ROOT / "python"
+PURE = f"onelane-{onelane.__version__}-py3-none-any.whl"
 #: Of RHEL 8.
 OLDEST_GLIBC = (2, 28)
 
@@ -38,22 +41,23 @@ def server_wheel() -> Path:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pure wheel, and with what it depends on."""
+    """A folder with the pure wheel, and with what it depends on. The wheel is kept beside the server's too."""
     folder = tmp_path_factory.mktemp("dist")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder)]
     subprocess.run([*pip, "--no-build-isolation", str(PYTHON)], check=True)
+    if "ONELANE_SERVER_WHEEL" in os.environ:
+        shutil.copy(folder / PURE, Path(os.environ["ONELANE_SERVER_WHEEL"]).parent)
     return folder
 
 
 def test_the_package_is_pure_and_typed(dist: Path) -> None:
-    wheel = dist / f"onelane-{onelane.__version__}-py3-none-any.whl"
-    names = zipfile.ZipFile(wheel).namelist()
+    names = zipfile.ZipFile(dist / PURE).namelist()
     assert "onelane/py.typed" in names and "onelane/worker.py" in names
     assert not [name for name in names if not name.startswith("onelane")]
 
 
 def test_all_versions_are_one() -> None:
-    versions = {onelane.__version__}
+    versions = {onelane.__version__, Core(None, None, 0.0).headers["user-agent"].removeprefix("onelane-python/")}
     for path, keys in [
         ("Cargo.toml", ("workspace", "package", "version")),
         ("python/pyproject.toml", ("project", "version")),
@@ -116,12 +120,35 @@ def test_the_readme_goes_from_pip_install_to_a_function_with_a_queue(
 
 
 def first_lines() -> Tuple[str, str, str, str]:
-    """The README's first four blocks: fewer than ten lines together."""
-    blocks: List[str] = re.findall(r"^```(?:sh|python)\n(.*?)^```$", (PYTHON / "README.md").read_text(), re.S | re.M)
-    install, function, serve, client = blocks[:4]
-    lines = [line for block in blocks[:4] for line in block.splitlines() if line.strip()]
+    """The README's first four blocks: fewer than ten lines together. The project's README has the same."""
+    blocks = blocks_of(PYTHON / "README.md")[:4]
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
     assert len(lines) == 9, "the README says nine"
+    among = blocks_of(ROOT / "README.md")
+    assert blocks[0] in among, "README.md does not begin as python/README.md does"
+    begin = among.index(blocks[0])
+    assert among[begin : begin + 4] == blocks
+    install, function, serve, client = blocks
     return install, function, serve, client
+
+
+def blocks_of(readme: Path) -> List[str]:
+    """What is to be typed, or to be put into a file."""
+    return re.findall(r"^```(?:sh|python)\n(.*?)^```$", readme.read_text(), re.S | re.M)
+
+
+def test_both_readmes_show_the_same_lines() -> None:
+    assert len(first_lines()) == 4
+
+
+def test_both_wheels_are_where_the_readme_installs_them_from(dist: Path, server_wheel: Path, tmp_path: Path) -> None:
+    (line,) = re.findall(r"`(python -m pip install target/\S+)`", (ROOT / "README.md").read_text())
+    (tmp_path / "target").symlink_to(server_wheel.parents[1])
+    venv.create(tmp_path / "venv", with_pip=True)
+    env = {**os.environ, "PATH": f"{tmp_path / 'venv/bin'}:/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(dist)}
+    subprocess.run(["bash", "-c", line], check=True, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    for command in ("python -c 'import onelane; onelane.Client'", "onelane --version"):
+        subprocess.run(["bash", "-c", command], check=True, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
 
 def test_types_are_strictly_right() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Callable, Iterator, List
 
 import pytest
 from peer import DEADLINE_S, Peer
+
+from onelane._job import Cancelled, Job
+from onelane.worker import _INTERRUPT, Interrupter
 
 HERE = Path(__file__).parent
 Start = Callable[..., Peer]
@@ -167,6 +171,28 @@ def test_cancel_breaks_into_the_function_and_the_worker_stays_usable(worker: Sta
     assert peer.run(how="none")["type"] == "done"
 
 
+def test_who_learns_of_a_cancel_by_progress_is_not_interrupted_too() -> None:
+    before = signal.getsignal(_INTERRUPT)
+    calls = Interrupter()
+    here, done = Path(), []
+    job = Job("j", 1, "t", None, {}, here, here, here, 1, 1, _disarm=calls.disarm)
+
+    def function() -> None:
+        job.cancelled = True
+        try:
+            job.progress(0.5)
+        finally:
+            calls.interrupt()
+            done.append("cleaned up")
+
+    try:
+        with pytest.raises(Cancelled):
+            calls.call(job, function)
+    finally:
+        signal.signal(_INTERRUPT, before)
+    assert done == ["cleaned up"]
+
+
 def test_a_cancel_that_comes_with_the_job_or_without_one_is_answered_or_ignored(worker: Start) -> None:
     peer = worker("sleeps")
     peer.hello()
@@ -208,6 +234,40 @@ def test_no_child_has_the_socket(worker: Start) -> None:
     for fork in (False, True):
         assert peer.run(fork=fork) == {"type": "done", "result": []}
     peer.ping()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_child_of_a_child_is_silent_and_has_no_socket_either(worker: Start) -> None:
+    peer = worker("nested")
+    peer.hello()
+    assert peer.run(depth=3) == {"type": "done", "result": [[], [], []]}
+    peer.ping()
+    assert peer.end() == 0 and peer.stderr.read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["gc", "random", "onelane", "mine"])
+def test_a_file_may_have_the_name_of_a_module(worker: Start, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "tools" / f"{name}.py"
+    file.parent.mkdir()
+    (file.parent / "beside.py").write_text("value = 7\n")
+    file.write_text(
+        "import gc, random, weakref, beside, onelane\n"
+        "class Thing: ...\n"
+        "thing = Thing()\n"
+        "weakref.finalize(thing, print, 'finalized')\n"
+        "@onelane.tool\n"
+        "def f() -> list:\n"
+        "    gc.collect()\n"
+        "    return [beside.value, random.randint(1, 1), __name__]\n"
+    )
+    peer = worker("f", file)
+    peer.hello()
+    assert peer.run()["result"] == [7, 1, name if name == "mine" else f"onelane_file_{name}"]
+    assert peer.end() == 0
+    assert (peer.stdout.read_text(), peer.stderr.read_text()) == ("finalized\n", "")
+    described = [sys.executable, "-m", "onelane", "describe", f"tools/{name}.py"]
+    answer = subprocess.run(described, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "") and "[tools.f]" in answer.stdout
 
 
 def test_what_can_not_be_loaded_is_told_before_hello(worker: Start, tmp_path: Path) -> None:

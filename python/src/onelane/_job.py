@@ -71,10 +71,11 @@ class Job:
     #: True once somebody wants the job to end.
     cancelled: bool = False
     _send: Send = dataclasses.field(default=lambda message: None, repr=False)
+    _disarm: Callable[[], None] = dataclasses.field(default=lambda: None, repr=False)
     _steps: Steps = dataclasses.field(default_factory=lambda: Steps(), repr=False)
 
     @classmethod
-    def of_message(cls, message: Mapping[str, Any], send: Send) -> Job:
+    def of_message(cls, message: Mapping[str, Any], send: Send, disarm: Callable[[], None] = lambda: None) -> Job:
         """The job of a ``run`` message."""
         return cls(
             id=message["job"],
@@ -88,6 +89,7 @@ class Job:
             cpus=message["cpus"],
             memory_bytes=message["memory_bytes"],
             _send=send,
+            _disarm=disarm,
         )
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -97,6 +99,8 @@ class Job:
         Raises `Cancelled` when the job was cancelled, so that a loop which swallowed it once ends all the same.
         """
         if self.cancelled:
+            # Else the interruption that is on its way would break into the clean-up.
+            self._disarm()
             raise Cancelled
         if not math.isfinite(fraction):
             raise ValueError(f"a job's progress is between 0 and 1, not {fraction}")

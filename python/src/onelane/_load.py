@@ -60,12 +60,25 @@ def _module(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
         raise LoadError(f"there is no file {path}")
-    # As when Python runs the file: what lies beside it can be imported.
-    sys.path.insert(0, str(path.parent))
-    found = importlib.util.spec_from_file_location(path.stem, path)
+    is_taken = _is_taken(path)
+    name = f"onelane_file_{path.stem}" if is_taken else path.stem
+    # As when Python runs the file: what lies beside it can be imported. A `random.py` must not come before Python's own.
+    sys.path.insert(len(sys.path) if is_taken else 0, str(path.parent))
+    found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise LoadError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(found)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     found.loader.exec_module(module)
     return module
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether the file has the name of a module that others mean when they say it: `gc.py` is not Python's `gc`."""
+    name = path.stem
+    if name in sys.modules or name in sys.builtin_module_names:
+        return True
+    if sys.version_info >= (3, 10):
+        return name in sys.stdlib_module_names
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    return found is not None and (found.origin is None or Path(found.origin).resolve() != path)

@@ -51,6 +51,11 @@ class Interrupter:
         if self._main is not None:
             signal.pthread_kill(self._main, _INTERRUPT)
 
+    def disarm(self) -> None:
+        """The function learns by itself that it has to end: it is not told twice."""
+        if threading.get_ident() == self._main:
+            self._armed = self._due = False
+
     def call(self, job: Job, function: Callable[[], Any]) -> Any:
         """Calls the function; when it is over, by whatever way, nothing is raised any more."""
         self._due = False
@@ -103,7 +108,7 @@ class Connection:
         #: What the main thread has to do; `None` is the end.
         self.inbox: queue.SimpleQueue[Optional[Message]] = queue.SimpleQueue()
         # It is closed on exec anyway; a child by fork alone must not keep it open either.
-        os.register_at_fork(after_in_child=lambda: os.close(self._socket.detach()))
+        os.register_at_fork(after_in_child=self._leave)
 
     def send(self, message: Message) -> None:
         """One message, whole."""
@@ -112,6 +117,12 @@ class Connection:
             raise ValueError(f"a message of {len(line)} bytes is too long")
         with self._interrupter.held(), self._lock:
             self._socket.sendall(line)
+
+    def _leave(self) -> None:
+        number = self._socket.detach()
+        # In a child's child it has been closed already.
+        if number >= 0:
+            os.close(number)
 
     def listen(self) -> None:
         """Begins to read."""
@@ -130,7 +141,7 @@ class Connection:
     def _take(self, message: Message) -> None:
         kind = message.get("type")
         if kind == "run":
-            job = self._current = Job.of_message(message, self.send)
+            job = self._current = Job.of_message(message, self.send, self._interrupter.disarm)
             self.inbox.put({"type": "run", "job": job})
         elif kind == "cancel":
             self._cancel()

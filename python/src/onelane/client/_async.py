@@ -139,32 +139,34 @@ class AsyncClient:
     # The driver
 
     async def _do(self, steps: Steps[T]) -> T:
-        driver = _Driver(self._http)
+        driver = _Driver(self._http, steps)
         try:
-            async for _ in driver.drive(steps):
+            async for _ in driver.drive():
                 pass
         finally:
             await driver.close()
         return driver.result  # type: ignore[no-any-return]
 
     async def _each(self, steps: Steps[None]) -> AsyncIterator[Any]:
-        driver = _Driver(self._http)
+        driver = _Driver(self._http, steps)
         try:
-            async for item in driver.drive(steps):
+            async for item in driver.drive():
                 yield item
         finally:
             await driver.close()
 
 
 class _Driver:
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, steps: Steps[Any]) -> None:
         self._http = http
+        self._steps = steps
         self._opened: Optional[httpx.Response] = None
         self._chunks: Optional[AsyncIterator[bytes]] = None
         self.result: Any = None
 
-    async def drive(self, steps: Steps[Any]) -> AsyncIterator[Any]:
+    async def drive(self) -> AsyncIterator[Any]:
         """Performs the effects, and gives what is emitted."""
+        steps = self._steps
         try:
             effect = next(steps)
             while True:
@@ -182,6 +184,13 @@ class _Driver:
             self.result = end.value
 
     async def close(self) -> None:
+        """However it ended: what the steps have begun is cleaned up now, not when somebody collects garbage."""
+        try:
+            self._steps.close()
+        finally:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._opened is not None:
             await self._opened.aclose()
             self._opened = None
@@ -196,7 +205,7 @@ class _Driver:
         return await self._send(effect.request, is_stream=isinstance(effect, Open))
 
     async def _send(self, request: Request, is_stream: bool) -> Answer:
-        await self.close()
+        await self._hang_up()
         with request.body() as body:
             answer = await self._http.send(build(self._http, request, body), stream=True)
         self._opened = answer
@@ -204,7 +213,7 @@ class _Driver:
             self._chunks = answer.aiter_bytes()
             return Answer(answer.status_code, answer.headers, b"")
         await answer.aread()
-        await self.close()
+        await self._hang_up()
         return Answer(answer.status_code, answer.headers, answer.content)
 
 

@@ -12,9 +12,10 @@ import os
 import time
 import uuid
 from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import quote
 
+from onelane import __version__
 from onelane.client._effects import Answer, Emit, Lost, Open, Part, Read, Request, Send, Sleep, Steps
 from onelane.client._errors import JobCancelled, JobFailed, NoServer, NotFound, OnelaneError, Refused, refusal
 from onelane.client._meter import Meter
@@ -27,6 +28,8 @@ _LONGEST_PAUSE_S = 5.0
 #: How long the server holds an answer for a job's end; shorter where somebody watches.
 _HOLD_S = 20
 _WATCHED_HOLD_S = 1
+#: What a server has to answer in, however little time the caller has left.
+_LEAST_READ_S = 5.0
 _PASSING = frozenset({429, 502, 503, 504, 507})
 
 T = TypeVar("T")
@@ -40,10 +43,11 @@ class Core:
         self.url = (url or os.environ.get("ONELANE_URL") or "http://127.0.0.1:8000").rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"`{self.url}` is not a server's address: it looks like http://127.0.0.1:8000")
-        token = token or os.environ.get("ONELANE_TOKEN")
-        self.headers: Dict[str, str] = {"user-agent": "onelane-python/0.1.0"}
+        # Read from a file, it most likely ends with the line's end.
+        token = (token or os.environ.get("ONELANE_TOKEN") or "").strip()
+        self.headers: Dict[str, str] = {"user-agent": f"onelane-python/{__version__}"}
         if token:
-            self.headers["authorization"] = f"Bearer {token}"
+            self.headers["authorization"] = f"Bearer {_printable(token, 'the token')}"
         self._retry_for_s = retry_for_s
         self._has_answered = False
 
@@ -58,23 +62,26 @@ class Core:
                 self._has_answered = True
                 return answer
             except Lost as error:
-                pause_s = patience.pause_s(None)
                 # Nobody there at the very first word is most likely a wrong address: said at once.
-                if pause_s is None or (error.refused and not self._has_answered):
+                is_wrong = error.refused and not self._has_answered
+                pause_s = None if is_wrong else patience.pause_s(None, error)
+                if pause_s is None:
                     raise NoServer(f"no server answers at {self.url}: {error}") from None
             except Refused as error:
                 self._has_answered = True
-                pause_s = patience.pause_s(error.retry_after_s) if error.status in _PASSING else None
+                pause_s = patience.pause_s(error.retry_after_s, error) if error.status in _PASSING else None
                 if pause_s is None:
                     raise
             yield Sleep(pause_s)
 
-    def _patience(self) -> "_Patience":
-        return _Patience(self._retry_for_s)
+    def _patience(self, deadline: Optional["_Deadline"] = None) -> "_Patience":
+        return _Patience(self._retry_for_s, deadline or _Deadline(None))
 
-    def _ask(self, request: Request) -> Steps[Any]:
+    def _ask(self, request: Request, deadline: Optional["_Deadline"] = None) -> Steps[Any]:
         """The JSON of the answer."""
-        body = yield from self._patiently(lambda: self._once(request))
+        return self._json((yield from self._patiently(lambda: self._once(request), self._patience(deadline))))
+
+    def _json(self, body: bytes) -> Any:
         try:
             return json.loads(body)
         except ValueError:
@@ -86,9 +93,22 @@ class Core:
 
     # Jobs
 
-    def submit(self, tool: str, params: Mapping[str, Any], options: "SubmitOptions") -> Steps[JobView]:
+    def submit(
+        self,
+        tool: str,
+        params: Mapping[str, Any],
+        options: "SubmitOptions",
+        deadline: Optional["_Deadline"] = None,
+    ) -> Steps[JobView]:
         """A key always goes with it, so that it can be sent again without making a second job."""
-        values, parts = _encode(params)
+        values = {name: value for name, value in params.items() if value is not None}
+        parts: Tuple[Part, ...] = ()
+        # As JSON; or as parts, where there are files among the parameters, or long texts.
+        if any(map(_is_file, values.values())):
+            whole: FrozenSet[str] = frozenset()
+            if any(map(_is_texts, values.values())):
+                whole = yield from self._json_params(tool, deadline)
+            parts = tuple(part for name, value in values.items() for part in _parts(name, value, name in whole))
         request = Request(
             "POST",
             _path("tools", tool, "jobs"),
@@ -98,14 +118,24 @@ class Core:
             parts=parts,
             read_timeout_s=120.0,
         )
-        return read(JobView, (yield from self._ask(request)))
+        return read(JobView, (yield from self._ask(request, deadline)))
+
+    def _json_params(self, tool: str, deadline: Optional["_Deadline"]) -> Steps[FrozenSet[str]]:
+        """Parameters of the type `json`: in parts, only the tool knows whether a list is one value or many."""
+        found = yield from self._ask(Request("GET", _path("tools", tool)), deadline)
+        schemas = found["params"]["properties"]
+        return frozenset(name for name, schema in schemas.items() if schema.get("x-onelane-type") == "json")
 
     def run(
         self, tool: str, params: Mapping[str, Any], options: "SubmitOptions", timeout_s: Optional[float], meter: Meter
     ) -> Steps[JobView]:
         """Submits and waits; a bad end is an exception."""
-        job = yield from self.submit(tool, params, options)
-        job = yield from self.wait(job.id, timeout_s, meter)
+        deadline = _Deadline(timeout_s)
+        try:
+            job = yield from self.submit(tool, params, options, deadline)
+            job = yield from self._wait(job.id, deadline, meter)
+        finally:
+            meter.close()
         if job.state == "cancelled":
             raise JobCancelled(job)
         if job.state != "succeeded":
@@ -116,27 +146,35 @@ class Core:
         return read(JobView, (yield from self._ask(Request("GET", _path("jobs", job)))))
 
     def wait(self, job: str, timeout_s: Optional[float], meter: Meter) -> Steps[JobView]:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        hold_s = _WATCHED_HOLD_S if meter.watches else _HOLD_S
         try:
-            while True:
-                asked = time.monotonic()
-                rest_s = hold_s if until is None else max(0, min(hold_s, round(until - asked)))
-                view = yield from self._held(job, rest_s)
-                meter.update(view)
-                if view.ended:
-                    return view
-                if until is not None and time.monotonic() >= until:
-                    raise TimeoutError(f"job {view.id} is still {view.state} after {timeout_s} s")
-                # A server that is stopping answers at once: don't hammer it.
-                if time.monotonic() - asked < 0.1:
-                    yield Sleep(_FIRST_PAUSE_S)
+            return (yield from self._wait(job, _Deadline(timeout_s), meter))
         finally:
             meter.close()
 
-    def _held(self, job: str, seconds: int) -> Steps[JobView]:
-        request = Request("GET", _path("jobs", job), query=(("wait", str(seconds)),), read_timeout_s=30.0 + seconds)
-        return read(JobView, (yield from self._ask(request)))
+    def _wait(self, job: str, deadline: "_Deadline", meter: Meter) -> Steps[JobView]:
+        hold_s = _WATCHED_HOLD_S if meter.watches else _HOLD_S
+        while True:
+            asked = time.monotonic()
+            view = yield from self._held(job, hold_s, deadline)
+            meter.update(view)
+            if view.ended:
+                return view
+            if deadline.left_s() <= 0:
+                raise TimeoutError(f"job {view.id} is still {view.state} after {deadline.timeout_s} s")
+            # A server that is stopping answers at once: don't hammer it.
+            if time.monotonic() - asked < 0.1:
+                yield Sleep(_FIRST_PAUSE_S)
+
+    def _held(self, job: str, hold_s: int, deadline: "_Deadline") -> Steps[JobView]:
+        def once() -> Steps[bytes]:
+            # Measured at each try: while the server was away, time went by.
+            left_s = max(0.0, deadline.left_s())
+            seconds = hold_s if left_s >= hold_s else round(left_s)
+            read_s = seconds + min(30.0, max(_LEAST_READ_S, left_s - seconds))
+            query = (("wait", str(seconds)),)
+            return self._once(Request("GET", _path("jobs", job), query=query, read_timeout_s=read_s))
+
+        return read(JobView, self._json((yield from self._patiently(once, self._patience(deadline)))))
 
     def jobs(self, filters: Mapping[str, Filter], limit: Optional[int]) -> Steps[None]:
         """Emits jobs, newest first, page by page."""
@@ -176,7 +214,12 @@ class Core:
     ) -> Steps[None]:
         view = yield from self._view_once(job)
         # A log that is opened before there is an attempt begins with the first.
-        skip = seen.skip(max(view.attempt, 1))
+        attempt = max(view.attempt, 1)
+        if seen.is_another(attempt):
+            # What the one before had begun to write is no beginning of this one's first line.
+            for line in lines.rest():
+                yield Emit(line + "\n")
+        skip = seen.skip(attempt)
         query = (("follow", "true"),) if follow else ()
         # A long silence is taken for a lost connection: asking again costs little, and finds out.
         timeout_s = 300.0 if follow else 30.0
@@ -197,7 +240,7 @@ class Core:
             raise Lost("the log ended before the job", refused=False)
 
     def _view_once(self, job: str) -> Steps[JobView]:
-        return read(JobView, json.loads((yield from self._once(Request("GET", _path("jobs", job))))))
+        return read(JobView, self._json((yield from self._once(Request("GET", _path("jobs", job))))))
 
     # Files
 
@@ -208,11 +251,13 @@ class Core:
     def result(self, job: str) -> Steps[Any]:
         request = Request("GET", _path("jobs", job, "files", "result.json"), read_timeout_s=120.0)
         try:
-            return (yield from self._ask(request))
+            return json.loads((yield from self._patiently(lambda: self._once(request))))
         except NotFound as error:
             if error.code == "unknown_file":
                 return None
             raise
+        except ValueError as error:
+            raise OnelaneError(f"the result.json of job {job} is no JSON: {error}") from None
 
     def download(self, job: str, folder: Path, paths: Filter) -> Steps[List[Path]]:
         """Each file is written beside its place, checked, and moved there whole."""
@@ -267,7 +312,7 @@ class SubmitOptions:
         fresh: bool,
         key: Optional[str],
     ) -> None:
-        self.key = key
+        self.key = None if key is None else _printable(key, "the key")
         query: List[Tuple[str, str]] = [("name", name)] if name is not None else []
         query += [("tag", tag) for tag in ([tags] if isinstance(tags, str) else tags)]
         query += [("after", job_id(job)) for job in ([after] if isinstance(after, (str, JobView)) else after)]
@@ -286,11 +331,23 @@ def job_id(job: Union[str, JobView]) -> str:
     return job if isinstance(job, str) else job.id
 
 
+class _Deadline:
+    """The end of the caller's own time; there may be none."""
+
+    def __init__(self, timeout_s: Optional[float]) -> None:
+        self.timeout_s = timeout_s
+        self._until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float:
+        return self._until - time.monotonic()
+
+
 class _Patience:
     """How long to wait before asking again, from the first failure of a row on."""
 
-    def __init__(self, total_s: float) -> None:
+    def __init__(self, total_s: float, deadline: _Deadline) -> None:
         self._total_s = total_s
+        self._deadline = deadline
         self.renew()
 
     def renew(self) -> None:
@@ -298,12 +355,17 @@ class _Patience:
         self._until: Optional[float] = None
         self._pause_s = _FIRST_PAUSE_S
 
-    def pause_s(self, wanted_s: Optional[float]) -> Optional[float]:
-        """The next pause, at least what the server wants; nothing when patience is over."""
-        now = time.monotonic()
+    def pause_s(self, wanted_s: Optional[float], error: Exception) -> Optional[float]:
+        """The next pause, at least what the server wants; nothing when patience is over.
+
+        It ends with the caller's time, if not before: then that is the error.
+        """
+        now, left_s = time.monotonic(), self._deadline.left_s()
+        if left_s <= 0:
+            raise TimeoutError(f"no good answer after {self._deadline.timeout_s} s: {error}") from error
         if self._until is None:
             self._until = now + self._total_s
-        pause_s = self._pause_s if wanted_s is None else wanted_s
+        pause_s = min(self._pause_s if wanted_s is None else wanted_s, left_s)
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
         return pause_s if now + pause_s <= self._until else None
 
@@ -320,7 +382,10 @@ class _Lines:
         return [line + "\n" for line in lines]
 
     def rest(self) -> List[str]:
+        """The line that has no end; what comes then is a new one."""
         begun = self._begun + self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        self._begun = ""
         return [begun] if begun else []
 
 
@@ -331,8 +396,11 @@ class _Seen:
         self._attempt = -1
         self.bytes = 0
 
+    def is_another(self, attempt: int) -> bool:
+        return attempt != self._attempt
+
     def skip(self, attempt: int) -> int:
-        if attempt != self._attempt:
+        if self.is_another(attempt):
             self._attempt, self.bytes = attempt, 0
         return self.bytes
 
@@ -363,12 +431,17 @@ def _words(words: Filter) -> List[str]:
     return [words] if isinstance(words, str) else list(words)
 
 
-def _encode(params: Mapping[str, Any]) -> Tuple[Dict[str, Any], Tuple[Part, ...]]:
-    """The parameters as JSON; or as parts, where there are files among them, or long texts."""
-    values = {name: value for name, value in params.items() if value is not None}
-    if not any(map(_is_file, values.values())):
-        return values, ()
-    return {}, tuple(part for name, value in values.items() for part in _parts(name, value))
+def _printable(text: str, what: str) -> str:
+    """What a header can say. The error does not repeat it: a token is a secret."""
+    for place, letter in enumerate(text, 1):
+        if not " " <= letter <= "~":
+            raise ValueError(f"{what} must be of printable ASCII characters: the one at {place} is not")
+    return text
+
+
+def _is_texts(value: Any) -> bool:
+    """A list which, in parts, could be one value or many."""
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 
 def _is_file(value: Any) -> bool:
@@ -377,13 +450,14 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, (Path, bytes)) or (isinstance(value, str) and len(value) > _MAX_TEXT_LETTERS)
 
 
-def _parts(name: str, value: Any) -> List[Part]:
+def _parts(name: str, value: Any, is_json: bool) -> List[Part]:
+    """One part; of a list of texts and files one for each, unless the parameter is JSON."""
     if isinstance(value, Path):
         return [Part(name, value, value.name)]
-    if isinstance(value, bytes) or (isinstance(value, str) and len(value) > _MAX_TEXT_LETTERS):
+    if isinstance(value, bytes):
         return [Part(name, value, name)]
-    if isinstance(value, str):
-        return [Part(name, value)]
     if isinstance(value, (list, tuple)) and all(isinstance(item, (str, Path, bytes)) for item in value):
-        return [part for item in value for part in _parts(name, item)]
-    return [Part(name, json.dumps(value))]
+        if not (is_json and _is_texts(value)):
+            return [part for item in value for part in _parts(name, item, is_json)]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return [Part(name, text, name if len(text) > _MAX_TEXT_LETTERS else None)]

@@ -31,7 +31,7 @@ class Request:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     json: Any = None
     parts: Tuple[Part, ...] = ()
-    read_timeout_s: Optional[float] = 30.0
+    read_timeout_s: float = 30.0
 
     @contextlib.contextmanager
     def body(self) -> Iterator[Dict[str, Any]]:

@@ -193,31 +193,33 @@ class Client:
     # The driver
 
     def _do(self, steps: Steps[T]) -> T:
-        driver = _Driver(self._http)
+        driver = _Driver(self._http, steps)
         try:
-            for _ in driver.drive(steps):
+            for _ in driver.drive():
                 pass
         finally:
             driver.close()
         return driver.result  # type: ignore[no-any-return]
 
     def _each(self, steps: Steps[None]) -> Iterator[Any]:
-        driver = _Driver(self._http)
+        driver = _Driver(self._http, steps)
         try:
-            yield from driver.drive(steps)
+            yield from driver.drive()
         finally:
             driver.close()
 
 
 class _Driver:
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: httpx.Client, steps: Steps[Any]) -> None:
         self._http = http
+        self._steps = steps
         self._opened: Optional[httpx.Response] = None
         self._chunks: Iterator[bytes] = iter(())
         self.result: Any = None
 
-    def drive(self, steps: Steps[Any]) -> Iterator[Any]:
+    def drive(self) -> Iterator[Any]:
         """Performs the effects, and gives what is emitted."""
+        steps = self._steps
         try:
             effect = next(steps)
             while True:
@@ -235,6 +237,13 @@ class _Driver:
             self.result = end.value
 
     def close(self) -> None:
+        """However it ended: what the steps have begun is cleaned up now, not when somebody collects garbage."""
+        try:
+            self._steps.close()
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -248,7 +257,7 @@ class _Driver:
         return self._send(effect.request, is_stream=isinstance(effect, Open))
 
     def _send(self, request: Request, is_stream: bool) -> Answer:
-        self.close()
+        self._hang_up()
         with request.body() as body:
             answer = self._http.send(build(self._http, request, body), stream=True)
         self._opened = answer
@@ -256,5 +265,5 @@ class _Driver:
             self._chunks = answer.iter_bytes()
             return Answer(answer.status_code, answer.headers, b"")
         answer.read()
-        self.close()
+        self._hang_up()
         return Answer(answer.status_code, answer.headers, answer.content)

@@ -21,17 +21,20 @@ def http_options(core: Core) -> Dict[str, Any]:
 
 def build(http: Union[httpx.Client, httpx.AsyncClient], request: Request, body: Mapping[str, Any]) -> httpx.Request:
     """The request with its open body."""
+    read_s = request.read_timeout_s
     return http.build_request(
         request.method,
         request.path,
         params=list(request.query),
         headers=dict(request.headers),
-        timeout=httpx.Timeout(30.0, read=request.read_timeout_s, pool=None),
+        timeout=httpx.Timeout(min(30.0, read_s), read=read_s, pool=None),
         **body,
     )
 
 
 def lost(error: httpx.TransportError) -> Lost:
-    """No answer, and whether anybody listens at all."""
+    """No answer, and whether anybody listens at all. A request that can't be sent is no loss: that goes through."""
+    if isinstance(error, httpx.LocalProtocolError):
+        raise error
     refused = isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol))
     return Lost(str(error) or type(error).__name__, refused)
