@@ -248,7 +248,7 @@ pub trait Executor: Send + Sync + 'static {
     /// Comes back when a worker that stays always has ended by itself, and is wanted again by
     /// [`Executor::keep_workers`].
     async fn until_worker_missing(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// The server ends: what runs no job does, too, and comes back when it has.
