@@ -5,9 +5,9 @@ use std::time::Duration;
 use onelane_core::{Job, JobId, JobState, StopReason, Timestamp};
 use onelane_exec::{JobPaths, fail_point};
 use onelane_store::{
-    AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, StoreError, Submitted,
+    AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, Particulars, StoreError, Submitted,
 };
-use onelane_tools::ToolDefinition;
+use onelane_tools::{Tool, ToolDefinition};
 use tokio::sync::watch;
 
 use crate::runner::Shared;
@@ -171,6 +171,11 @@ impl Handle {
         Ok(self.shared.store.input(id).await?)
     }
 
+    /// What these jobs are shown with besides their rows and places, in their order.
+    pub async fn particulars(&self, ids: Vec<JobId>) -> Result<Vec<Particulars>> {
+        Ok(self.shared.store.particulars(ids).await?)
+    }
+
     /// A job's attempts, first one first.
     pub async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {
         Ok(self.shared.store.attempts(id).await?)
@@ -328,18 +333,18 @@ impl Handle {
     }
 
     /// All tools, in the order of their declaration.
-    pub fn tools(&self) -> Vec<Arc<ToolDefinition>> {
+    pub fn tools(&self) -> Vec<Arc<Tool>> {
         self.shared.tools.read().all.clone()
     }
 
     /// One tool.
-    pub fn tool(&self, name: &str) -> Option<Arc<ToolDefinition>> {
+    pub fn tool(&self, name: &str) -> Option<Arc<Tool>> {
         let tools = self.shared.tools.read();
         tools.all.iter().find(|tool| tool.name == name).cloned()
     }
 
     /// The tool behind the starting point's interface.
-    pub fn default_tool(&self) -> Option<Arc<ToolDefinition>> {
+    pub fn default_tool(&self) -> Option<Arc<Tool>> {
         let tools = self.shared.tools.read().clone();
         match &tools.default_tool {
             Some(name) => self.tool(name),

@@ -14,8 +14,8 @@ mod watchers;
 pub use handle::{EngineError, Handle, Place, Progress, QueueView};
 pub use onelane_exec::{DiskFloor, JobPaths, fail_point};
 pub use onelane_store::{
-    AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, ShimProcess,
-    Submitted, Usage,
+    AttemptRecord, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob, Particulars,
+    ShimProcess, Submitted, Usage,
 };
 pub use runner::{Engine, Setup};
 pub use state::{Action, Event, State, step};

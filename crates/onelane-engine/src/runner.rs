@@ -10,7 +10,7 @@ use onelane_exec::{
     WorkerSpec, fail_point,
 };
 use onelane_store::{AttemptRecord, Change, JobInput, Store, StoreError, Transition};
-use onelane_tools::ToolDefinition;
+use onelane_tools::{Tool, ToolDefinition};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
@@ -77,14 +77,14 @@ pub(crate) struct Shared {
 
 /// The tools in force: a reload replaces them all at once.
 pub(crate) struct Tools {
-    pub all: Vec<Arc<ToolDefinition>>,
+    pub all: Vec<Arc<Tool>>,
     pub default_tool: Option<String>,
 }
 
 impl Tools {
     fn new(tools: Vec<ToolDefinition>, default_tool: Option<String>) -> Self {
         Self {
-            all: tools.into_iter().map(Arc::new).collect(),
+            all: tools.into_iter().map(Tool::new).map(Arc::new).collect(),
             default_tool,
         }
     }
@@ -154,7 +154,7 @@ impl Shared {
     fn workers(&self) -> Vec<WorkerSpec> {
         let tools = self.tools.read().clone();
         let machine = self.state.lock().machine();
-        worker_specs(tools.all.iter().map(|tool| &**tool), machine)
+        worker_specs(tools.all.iter().map(|tool| &***tool), machine)
     }
 
     async fn keep_workers(&self) {
@@ -283,10 +283,11 @@ async fn until_changed(mut watch: tokio::sync::watch::Receiver<u64>) {
 /// Makes definitions known, before any job can have them.
 async fn define(shared: &Shared, tools: &Tools) -> Result<(), EngineError> {
     for tool in &tools.all {
-        let json = serde_json::to_string(&**tool)
+        let json = serde_json::to_string(&***tool)
             .map_err(|error| EngineError::Broken(error.to_string()))?;
-        shared.store.define(&tool.hash(), &json).await?;
-        shared.state.lock().define(&tool.hash(), tool.clone());
+        shared.store.define(tool.hash(), &json).await?;
+        let definition = Arc::clone(tool.definition());
+        shared.state.lock().define(tool.hash(), definition);
     }
     Ok(())
 }

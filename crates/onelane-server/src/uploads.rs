@@ -47,6 +47,11 @@ impl Uploads {
         self.root.join(&self.name)
     }
 
+    /// No file came with the submission, or none that wasn't small.
+    pub(crate) fn are_none(&self) -> bool {
+        self.files == 0
+    }
+
     /// From now on the folder belongs to the job.
     pub(crate) fn keep(mut self) {
         self.keep = true;

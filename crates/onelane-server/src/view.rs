@@ -1,30 +1,32 @@
 //! Jobs as the wire shows them.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use onelane_api::{
     AttemptLinks, AttemptView, FailureView, JobLinks, JobView, ProgressView, UsageView, WireState,
 };
 use onelane_core::{Failure, FailureKind, Job, JobId, JobState, StateWord, StopReason, Timestamp};
-use onelane_engine::{AttemptRecord, Handle, Place, Usage};
+use onelane_engine::{AttemptRecord, Handle, Particulars, Place, Usage};
 
 use crate::problem::ApiError;
 
-/// How many jobs of a list are looked up at once.
-const LOOKUPS: usize = 8;
-
 pub(crate) async fn job(handle: &Handle, job: &Job) -> Result<JobView, ApiError> {
-    let input = handle.input(job.id).await?.unwrap_or_default();
-    let last = match job.attempt {
-        0 => None,
-        _ => handle.attempts(job.id).await?.pop(),
-    };
+    let found = handle.particulars(vec![job.id]).await?.pop();
+    Ok(with(handle, job, found.unwrap_or_default()))
+}
+
+/// A job whose particulars are known.
+pub(crate) fn with(handle: &Handle, job: &Job, known: Particulars) -> JobView {
+    let Particulars {
+        params,
+        notes,
+        last_attempt: last,
+    } = known;
     let Place {
         position,
         why,
         progress,
     } = handle.place(job);
     let (started_at, finished_at) = times(&job.state);
-    Ok(JobView {
+    JobView {
         id: job.id.to_string(),
         seq: job.seq,
         tool: job.tool.clone(),
@@ -44,22 +46,23 @@ pub(crate) async fn job(handle: &Handle, job: &Job) -> Result<JobView, ApiError>
             fraction: p.fraction,
             message: p.message,
         }),
-        params: input.params,
+        params,
         exit_code: last.as_ref().and_then(|a| a.exit_code),
         failure: failure(&job.state),
         usage: last.as_ref().and_then(|a| a.usage).map(usage),
         process_control: last.as_ref().and_then(|a| a.process_control.clone()),
         result_of: job.result_of.map(|id| id.to_string()),
         tags: job.tags.clone(),
-        notes: input.notes,
+        notes,
         links: links(job.id),
-    })
+    }
 }
 
 pub(crate) async fn jobs(handle: &Handle, list: &[Job]) -> Result<Vec<JobView>, ApiError> {
-    // Boxed, since the compiler can't see that a borrowing closure's future is `Send` here.
-    let views: Vec<_> = list.iter().map(|one| Box::pin(job(handle, one))).collect();
-    stream::iter(views).buffered(LOOKUPS).try_collect().await
+    let ids = list.iter().map(|job| job.id).collect();
+    let known = handle.particulars(ids).await?;
+    let pairs = list.iter().zip(known);
+    Ok(pairs.map(|(job, known)| with(handle, job, known)).collect())
 }
 
 pub(crate) fn attempt(record: &AttemptRecord) -> AttemptView {

@@ -93,6 +93,17 @@ pub struct JobInput {
     pub notes: Vec<String>,
 }
 
+/// What a job is shown with besides its row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Particulars {
+    /// As in [`JobInput::params`].
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// As in [`JobInput::notes`].
+    pub notes: Vec<String>,
+    /// Its last attempt, if it had one.
+    pub last_attempt: Option<AttemptRecord>,
+}
+
 /// `Idempotency-Key` of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
@@ -295,6 +306,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A job's parameters and files.
     async fn input(&self, id: JobId) -> Result<Option<JobInput>>;
+
+    /// What these jobs are shown with, in their order; of one that is not there it is empty.
+    async fn particulars(&self, ids: Vec<JobId>) -> Result<Vec<Particulars>>;
 
     /// A job's attempts, first one first.
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>>;

@@ -13,6 +13,7 @@ use crate::param::{
     FastaParam, FastqParam, FileRules, FilesParam, JsonParam, Param, kind_of, parse_json, quoted,
 };
 use crate::suggest;
+use crate::tool::Tool;
 
 /// The most errors that one submission is told.
 pub const MAX_ERRORS: usize = 50;
@@ -109,13 +110,44 @@ impl ToolDefinition {
         given: Vec<(String, Given)>,
         record_id: &str,
     ) -> Result<Accepted, Vec<ParamError>> {
-        let mut intake = Intake::new(self, record_id);
-        let mut given = intake.sort(given);
-        for (name, param) in &self.params {
-            intake.take(name, param, given.swap_remove(name).unwrap_or_default());
-        }
-        intake.finish()
+        take_in(self, &self.hash(), given, record_id)
     }
+
+    /// Whether [`Self::accept`] comes back without asking the disk and soon: what was given is in memory and has at most
+    /// so many bytes, and no parameter's choices are files.
+    pub fn accepts_at_once(&self, given: &[(String, Given)], most_bytes: usize) -> bool {
+        let bytes = given.iter().map(|(_, given)| given.bytes());
+        let all = bytes.fold(Some(0), |sum, more| {
+            more.and_then(|more| sum.map(|sum: usize| sum.saturating_add(more)))
+        });
+        all.is_some_and(|all| all <= most_bytes)
+            && !self.params.values().any(Param::choices_come_from_disk)
+    }
+}
+
+impl Tool {
+    /// What [`ToolDefinition::accept`] does, with the hash that is known already.
+    pub fn accept(
+        &self,
+        given: Vec<(String, Given)>,
+        record_id: &str,
+    ) -> Result<Accepted, Vec<ParamError>> {
+        take_in(self, self.hash(), given, record_id)
+    }
+}
+
+fn take_in(
+    tool: &ToolDefinition,
+    hash: &str,
+    given: Vec<(String, Given)>,
+    record_id: &str,
+) -> Result<Accepted, Vec<ParamError>> {
+    let mut intake = Intake::new(tool, record_id);
+    let mut given = intake.sort(given);
+    for (name, param) in &tool.params {
+        intake.take(name, param, given.swap_remove(name).unwrap_or_default());
+    }
+    intake.finish(hash)
 }
 
 /// A submission on its way through the checks.
@@ -489,13 +521,13 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Accepted, Vec<ParamError>> {
+    fn finish(mut self, hash: &str) -> Result<Accepted, Vec<ParamError>> {
         if !self.errors.is_empty() {
             self.errors.truncate(MAX_ERRORS);
             self.made.iter().for_each(|path| remove(path));
             return Err(self.errors);
         }
-        let digest = digest::submission(&self.tool.hash(), &self.params, &self.contents);
+        let digest = digest::submission(hash, &self.params, &self.contents);
         Ok(Accepted {
             params: self.params,
             files: self.files,
@@ -512,6 +544,17 @@ fn remove(path: &Path) {
 }
 
 impl Given {
+    /// Bytes of text in it, about; none if it is a file, or JSON that is more than a text or a number.
+    fn bytes(&self) -> Option<usize> {
+        match self {
+            Self::Text(text) | Self::TextFile { text, .. } | Self::Json(Value::String(text)) => {
+                Some(text.len())
+            }
+            Self::Json(Value::Array(_) | Value::Object(_)) | Self::Upload { .. } => None,
+            Self::Json(_) => Some(0),
+        }
+    }
+
     fn is_null(&self) -> bool {
         matches!(self, Self::Json(Value::Null))
     }

@@ -17,6 +17,7 @@ mod schema;
 mod span;
 mod suggest;
 mod template;
+mod tool;
 mod warm;
 
 pub use accept::{Accepted, AcceptedContent, AcceptedFile, Given, MAX_ERRORS, ParamError};
@@ -38,4 +39,5 @@ pub use param::{
 };
 pub use progress::{ProgressPattern, ProgressReader};
 pub use span::parse_span;
+pub use tool::Tool;
 pub use warm::{DEFAULT_KEEP_MS, Keep, Warm};

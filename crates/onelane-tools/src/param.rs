@@ -565,7 +565,7 @@ impl Param {
         problems
     }
 
-    fn choices_come_from_disk(&self) -> bool {
+    pub(crate) fn choices_come_from_disk(&self) -> bool {
         match self {
             Self::Choice(p) => p.choices_from.is_some(),
             Self::Choices(p) => p.choices_from.is_some(),

@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use onelane_api::{JobView, Problem, SubmitBody};
 use onelane_core::{JobId, Priority};
 use onelane_engine::{
-    EngineError, Handle, Idempotency, InputContent, InputFile, JobInput, NewJob, Submitted,
+    EngineError, Handle, Idempotency, InputContent, InputFile, JobInput, NewJob, Particulars,
+    Submitted,
 };
-use onelane_tools::{Accepted, AcceptedContent, AcceptedFile, Given, ToolDefinition};
+use onelane_tools::{Accepted, AcceptedContent, AcceptedFile, Given, Tool};
 use sha2::{Digest, Sha256};
 
 use super::tools;
@@ -27,6 +28,8 @@ const OPTIONS: [&str; 6] = ["name", "priority", "tag", "after", "fresh", "wait"]
 const MAX_NAME_CHARS: usize = 255;
 const MAX_TAGS: usize = 64;
 const MAX_KEY_CHARS: usize = 255;
+/// Checked on the spot, in well under a millisecond; what is longer may not hold up other requests.
+const AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// What a submission says besides its parameters.
 #[derive(Debug, Default, serde::Serialize)]
@@ -76,7 +79,7 @@ impl Wishes {
 /// A submission, whichever way it came.
 pub(crate) struct Submission {
     pub(crate) id: JobId,
-    pub(crate) tool: Arc<ToolDefinition>,
+    pub(crate) tool: Arc<Tool>,
     pub(crate) given: Vec<(String, Given)>,
     pub(crate) uploads: Uploads,
     pub(crate) wishes: Wishes,
@@ -122,6 +125,12 @@ pub(crate) async fn to_tool(
     answer(handle, submit(handle, submission).await?, wait).await
 }
 
+/// A committed submission, and what is known of it without asking the store again.
+pub(crate) struct Taken {
+    submitted: Submitted,
+    known: Option<Particulars>,
+}
+
 /// Submit a job as one JSON object
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs",
     params(("wait" = Option<u64>, Query), ("Idempotency-Key" = Option<String>, Header)), request_body = SubmitBody,
@@ -160,7 +169,7 @@ pub(crate) async fn as_object(
 
 async fn parameters(
     request: Request,
-    tool: &ToolDefinition,
+    tool: &Tool,
     uploads: &mut Uploads,
 ) -> Result<Vec<(String, Given)>, ApiError> {
     match Kind::of(request.headers()) {
@@ -210,7 +219,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 /// Checks a submission and commits it.
-pub(crate) async fn submit(handle: &Handle, submission: Submission) -> Result<Submitted, ApiError> {
+pub(crate) async fn submit(handle: &Handle, submission: Submission) -> Result<Taken, ApiError> {
     let Submission {
         id,
         tool,
@@ -233,18 +242,24 @@ pub(crate) async fn submit(handle: &Handle, submission: Submission) -> Result<Su
     if let Some(idempotency) = &idempotency
         && let Some(job) = handle.replay(OWNER, idempotency).await?
     {
-        return Ok(Submitted {
-            job,
-            replayed: true,
+        let replayed = true;
+        return Ok(Taken {
+            submitted: Submitted { job, replayed },
+            known: None,
         });
     }
     let after = earlier_jobs(handle, &wishes.after).await?;
     uploads.settle(&accepted.files).await?;
+    let known = Particulars {
+        params: accepted.params.clone(),
+        notes: accepted.notes.clone(),
+        last_attempt: None,
+    };
     let new = NewJob {
         id,
         owner: OWNER.to_owned(),
         tool: tool.name.clone(),
-        definition: tool.hash(),
+        definition: tool.hash().to_owned(),
         name: wishes.name,
         tags: wishes.tags.into_iter().collect(),
         priority,
@@ -258,9 +273,15 @@ pub(crate) async fn submit(handle: &Handle, submission: Submission) -> Result<Su
         idempotency,
         created_at: handle.now(),
     };
-    // A task of its own: a client that hangs up now must not part a committed job from its files.
-    let committed = tokio::spawn(commit(handle.clone(), new, uploads)).await;
-    Ok(committed.map_err(ApiError::internal)??)
+    let submitted = if uploads.are_none() {
+        handle.submit(new).await?
+    } else {
+        // A task of its own: a client that hangs up now must not part a committed job from its files.
+        let committed = tokio::spawn(commit(handle.clone(), new, uploads)).await;
+        committed.map_err(ApiError::internal)??
+    };
+    let known = (!submitted.replayed).then_some(known);
+    Ok(Taken { submitted, known })
 }
 
 async fn commit(handle: Handle, new: NewJob, uploads: Uploads) -> Result<Submitted, EngineError> {
@@ -275,10 +296,14 @@ async fn commit(handle: Handle, new: NewJob, uploads: Uploads) -> Result<Submitt
 }
 
 async fn accept(
-    tool: Arc<ToolDefinition>,
+    tool: Arc<Tool>,
     given: Vec<(String, Given)>,
     record_id: &str,
 ) -> Result<Accepted, ApiError> {
+    // A hop to another thread takes longer than the check of a small input.
+    if tool.accepts_at_once(&given, AT_ONCE_BYTES) {
+        return Ok(tool.accept(given, record_id)?);
+    }
     let record_id = record_id.to_owned();
     let accepted = tokio::task::spawn_blocking(move || tool.accept(given, &record_id)).await;
     Ok(accepted.map_err(ApiError::internal)??)
@@ -318,22 +343,25 @@ fn request_hash(tool: &str, accepted: &Accepted, wishes: &Wishes) -> String {
     hex
 }
 
-async fn answer(
-    handle: &Handle,
-    submitted: Submitted,
-    wait: Duration,
-) -> Result<Response, ApiError> {
+async fn answer(handle: &Handle, taken: Taken, wait: Duration) -> Result<Response, ApiError> {
+    let Taken { submitted, known } = taken;
     let Submitted { mut job, replayed } = submitted;
-    if !wait.is_zero() && !view::has_ended(&job) {
-        job = handle.wait(job.id, wait).await?;
-    }
+    let view = match known {
+        Some(known) if wait.is_zero() => view::with(handle, &job, known),
+        _ => {
+            if !wait.is_zero() && !view::has_ended(&job) {
+                job = handle.wait(job.id, wait).await?;
+            }
+            view::job(handle, &job).await?
+        }
+    };
     let status = if replayed {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
     let location = [(header::LOCATION, view::path(job.id))];
-    Ok((status, location, Json(view::job(handle, &job).await?)).into_response())
+    Ok((status, location, Json(view)).into_response())
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use onelane_api::{Problem, ResultView, ToolLinks, ToolList, ToolReload, ToolView};
 use onelane_engine::Handle;
-use onelane_tools::{ResultFile, ToolDefinition};
+use onelane_tools::{ResultFile, Tool, ToolDefinition};
 
 use crate::Server;
 use crate::path::Path;
 use crate::problem::{ApiError, Code};
 
-pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<ToolDefinition>, ApiError> {
+pub(crate) fn find(handle: &Handle, name: &str) -> Result<Arc<Tool>, ApiError> {
     handle.tool(name).ok_or_else(|| {
         let tools = handle.tools();
         let known: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();

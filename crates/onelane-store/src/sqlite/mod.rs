@@ -20,10 +20,10 @@ use onelane_core::{Job, JobId};
 pub use self::maintenance::{Inspection, copy, files};
 use self::reader::Readers;
 use self::rows::InputColumns;
-use self::writer::Writer;
+use self::writer::{Desk, How, Writer};
 use crate::{
-    AttemptRecord, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueSink, Result, Store,
-    Submitted, Transition,
+    AttemptRecord, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, Particulars, QueueSink,
+    Result, Store, Submitted, Transition,
 };
 
 /// A [`Store`] in one `SQLite` file (with its `-wal` and `-shm` beside it).
@@ -68,9 +68,13 @@ impl Store for SqliteStore {
     async fn submit(&self, job: NewJob) -> Result<Submitted> {
         // Here and not on the writer's thread, which all submissions share.
         let input = InputColumns::of(&job.input)?;
-        self.writer
-            .call(input.bytes(), move |desk| desk.submit(job, &input))
-            .await
+        let how = How {
+            bytes: input.bytes(),
+            durable: true,
+            refuses_first: true,
+        };
+        let work = move |desk: &mut Desk<'_>| desk.submit(job, &input);
+        self.writer.call_as(how, work).await
     }
 
     async fn replay(&self, owner: &str, idempotency: &Idempotency) -> Result<Option<Job>> {
@@ -80,10 +84,13 @@ impl Store for SqliteStore {
     }
 
     async fn transition(&self, transition: Transition) -> Result<Job> {
-        let durable = transition.durable;
-        self.writer
-            .call_if(durable, 0, move |desk| desk.transition(&transition))
-            .await
+        let how = How {
+            bytes: 0,
+            durable: transition.durable,
+            refuses_first: true,
+        };
+        let work = move |desk: &mut Desk<'_>| desk.transition(&transition);
+        self.writer.call_as(how, work).await
     }
 
     async fn remove(&self, id: JobId) -> Result<()> {
@@ -106,6 +113,11 @@ impl Store for SqliteStore {
 
     async fn input(&self, id: JobId) -> Result<Option<JobInput>> {
         self.read(move |db| reader::input(db, id)).await
+    }
+
+    async fn particulars(&self, ids: Vec<JobId>) -> Result<Vec<Particulars>> {
+        self.read(move |db| ids.iter().map(|id| reader::particulars(db, *id)).collect())
+            .await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {

@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 use super::fault::{Outcome, broken};
 use super::rows::{self, InputColumns, job_columns};
 use crate::{
-    AttemptRecord, Idempotency, JobFilter, JobInput, QueueEntry, QueueSink, Result, StoreError,
+    AttemptRecord, Idempotency, JobFilter, JobInput, Particulars, QueueEntry, QueueSink, Result,
+    StoreError,
 };
 
 /// How many read at once; the rest wait their turn without holding a thread.
@@ -46,10 +47,16 @@ const QUEUE_AFTER: &str = "
     WHERE waiting.state = 'queued' AND earlier.finished_at IS NULL
     ORDER BY waiting.order_key, earlier.seq";
 
-/// A long suffix: few rows, so they are sorted.
-const IDS_BY_LONG_SUFFIX: &str = "
-    SELECT id FROM job INDEXED BY job_by_tail
-    WHERE id_tail >= ?1 AND id_tail < ?1 + ?2 ORDER BY seq DESC";
+/// A long suffix among ended jobs.
+const ENDED_BY_LONG_SUFFIX: &str = "
+    SELECT seq, id FROM job INDEXED BY job_by_tail
+    WHERE id_tail >= ?1 AND id_tail < ?1 + ?2 AND finished_at IS NOT NULL";
+
+/// The ids of all that has not ended, off the partial indexes; what is alive costs a look at its row, and is little.
+const IDS_NOT_ENDED: &str = "
+    SELECT seq, id FROM job INDEXED BY job_queued WHERE state = 'queued'
+    UNION ALL
+    SELECT seq, id FROM job INDEXED BY job_alive WHERE state IN ('starting', 'running')";
 
 /// A short suffix: many rows would have to be sorted, but one of every few thousand matches, so walk from the newest.
 const IDS_BY_SHORT_SUFFIX: &str = "
@@ -62,6 +69,14 @@ const LONG_SUFFIX_DIGITS: usize = 4;
 /// A job's parameters and files.
 const INPUT_BY_JOB: &str = "
     SELECT params, files, notes FROM job_input WHERE job = (SELECT seq FROM job WHERE id = ?1)";
+
+/// What a job is shown with besides its row: parameters and notes without the files, which may be long.
+const SHOWN_INPUT: &str = "
+    SELECT params, notes FROM job_input WHERE job = (SELECT seq FROM job WHERE id = ?1)";
+
+/// Its last attempt.
+const LAST_ATTEMPT: &str = "
+    SELECT * FROM attempt WHERE job = (SELECT seq FROM job WHERE id = ?1) ORDER BY attempt DESC LIMIT 1";
 
 /// A job's attempts, first one first.
 const ATTEMPTS_BY_JOB: &str = "
@@ -288,24 +303,32 @@ pub(super) fn ids_by_suffix(db: &Connection, suffix: &str, limit: usize) -> Outc
     let Some((first, width)) = rows::tail_range(suffix) else {
         return Ok(Vec::new());
     };
-    let is_long = suffix.len() >= LONG_SUFFIX_DIGITS;
-    let sql = if is_long {
-        IDS_BY_LONG_SUFFIX
-    } else {
-        IDS_BY_SHORT_SUFFIX
-    };
-    let mut statement = db.prepare_cached(sql)?;
-    let mut values = vec![first, width];
-    if !is_long {
-        values.push(i64::try_from(limit).unwrap_or(i64::MAX));
+    if suffix.len() < LONG_SUFFIX_DIGITS {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = db.prepare_cached(IDS_BY_SHORT_SUFFIX)?;
+        let ids = statement.query_map([first, width, limit], |row| rows::id(row, "id"))?;
+        return Ok(ids.collect::<rusqlite::Result<_>>()?);
     }
-    let ids = statement.query_map(params_from_iter(values), |row| rows::id(row, "id"))?;
+    // One moment for both: a job that ends in between would be in neither.
+    let moment = db.unchecked_transaction()?;
+    let mut found = Vec::new();
+    let mut statement = moment.prepare_cached(ENDED_BY_LONG_SUFFIX)?;
+    let mut ended = statement.query([first, width])?;
+    while let Some(row) = ended.next()? {
+        found.push((row.get::<_, i64>(0)?, JobId::from_bytes(row.get(1)?)));
+    }
+    let mut statement = moment.prepare_cached(IDS_NOT_ENDED)?;
+    let mut not_ended = statement.query([])?;
+    while let Some(row) = not_ended.next()? {
+        let id = JobId::from_bytes(row.get(1)?);
+        if (first..first + width).contains(&rows::id_tail(id)) {
+            found.push((row.get(0)?, id));
+        }
+    }
     // The column holds eight digits; the rest of a longer suffix is compared here.
-    let ending = ids.filter(|id| {
-        id.as_ref()
-            .map_or(true, |id| id.to_string().ends_with(suffix))
-    });
-    Ok(ending.take(limit).collect::<rusqlite::Result<_>>()?)
+    found.retain(|(_, id)| id.to_string().ends_with(suffix));
+    found.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+    Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
 }
 
 pub(super) fn input(db: &Connection, id: JobId) -> Outcome<Option<JobInput>> {
@@ -320,6 +343,27 @@ pub(super) fn input(db: &Connection, id: JobId) -> Outcome<Option<JobInput>> {
         })
         .optional()?;
     columns.map(InputColumns::into_input).transpose()
+}
+
+pub(super) fn particulars(db: &Connection, id: JobId) -> Outcome<Particulars> {
+    let mut statement = db.prepare_cached(SHOWN_INPUT)?;
+    let input = statement
+        .query_row([id.as_bytes()], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })
+        .optional()?;
+    let Some((params, notes)) = input else {
+        return Ok(Particulars::default());
+    };
+    let mut statement = db.prepare_cached(LAST_ATTEMPT)?;
+    let last_attempt = statement
+        .query_row([id.as_bytes()], |row| rows::attempt(id, row))
+        .optional()?;
+    Ok(Particulars {
+        params: serde_json::from_str(&params)?,
+        notes: serde_json::from_str(&notes)?,
+        last_attempt,
+    })
 }
 
 pub(super) fn attempts(db: &Connection, id: JobId) -> Outcome<Vec<AttemptRecord>> {

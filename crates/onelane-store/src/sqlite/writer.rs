@@ -1,11 +1,13 @@
 //! Writing: one thread, one connection, commands in groups that share a transaction and its sync.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use onelane_core::{Job, JobId, JobState, OrderKey, StateWord, StopReason};
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::{Checkpointer, checkpoint};
@@ -21,6 +23,11 @@ use crate::{
 const GROUP_COMMANDS: usize = 512;
 /// … and is closed once it has so many bytes.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// After a group of so many commands or more the writer waits for the next ones to come together: for so long and so
+/// often at most, and only while they come.
+const CROWD: usize = 4;
+const NAP: Duration = Duration::from_micros(60);
+const NAPS: usize = 4;
 /// How many commands wait before their callers do.
 const INBOX: usize = 1024;
 /// After about so many pages in the log a checkpoint is asked for.
@@ -42,12 +49,14 @@ const MARKS: &str = "
            max(coalesce((SELECT max(changed_seq) FROM job), 0),
                coalesce((SELECT value FROM high_water WHERE name = 'changed_seq'), 0))";
 
-/// A new job. A definition that is not there makes its column null, which the table refuses.
+/// A new job.
 const JOB_INSERT: &str = "
     INSERT INTO job (seq, id, id_tail, owner, tool, definition, name, priority, order_key, state, ready_at, digest,
                      created_at, changed_seq)
-    VALUES (:seq, :id, :id_tail, :owner, :tool, (SELECT key FROM tool_definition WHERE hash = :definition), :name,
-            :priority, :order_key, 'queued', :created_at, :digest, :created_at, :changed_seq)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10, ?11, ?10, ?12)";
+
+/// What jobs call a definition.
+const DEFINITION_KEY: &str = "SELECT key FROM tool_definition WHERE hash = ?1";
 
 /// The compare-and-set; what a state does not have becomes null.
 const JOB_MOVE: &str = "
@@ -128,6 +137,8 @@ impl Writer {
             sink: Arc::clone(&sink),
             checkpointer,
             pages_since_checkpoint: 0,
+            definitions: HashMap::new(),
+            last_group: 1,
             syncs: true,
             is_full: false,
         };
@@ -152,12 +163,17 @@ impl Writer {
         T: Send + 'static,
         W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send + 'static,
     {
-        self.call_if(true, bytes, work).await
+        let durable = true;
+        let how = How {
+            bytes,
+            durable,
+            refuses_first: false,
+        };
+        self.call_as(how, work).await
     }
 
-    /// As [`Self::call`]; what isn't `durable` comes back when it is written, and is on disk with the next group that
-    /// has something durable.
-    pub(super) async fn call_if<T, W>(&self, durable: bool, bytes: usize, work: W) -> Result<T>
+    /// As [`Self::call`], for more special work.
+    pub(super) async fn call_as<T, W>(&self, how: How, work: W) -> Result<T>
     where
         T: Send + 'static,
         W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send + 'static,
@@ -165,8 +181,7 @@ impl Writer {
         let gone = || StoreError::Broken("the writer has ended".into());
         let (reply, answer) = oneshot::channel();
         let call = Call {
-            bytes,
-            durable,
+            how,
             work: Some(work),
             done: None,
             reply,
@@ -190,11 +205,22 @@ impl Drop for Writer {
     }
 }
 
+/// What the writer has to know of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// About what it writes.
+    pub(super) bytes: usize,
+    /// Whether it comes back when it is on disk; otherwise when it is written, and is on disk with the next group that has
+    /// something durable.
+    pub(super) durable: bool,
+    /// It says no before it writes anything ([`Desk::writes`]), so that it needs no savepoint to be taken back to. What
+    /// fails later, which only a fault of the store can, takes its group along.
+    pub(super) refuses_first: bool,
+}
+
 /// Something to write, and somebody who waits for it.
 trait Command: Send {
-    fn bytes(&self) -> usize;
-    /// Whether its caller relies on the disk.
-    fn is_durable(&self) -> bool;
+    fn how(&self) -> How;
     /// Does the work inside the group's transaction.
     fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>>;
     /// Tells the caller, after the commit or its failure.
@@ -202,8 +228,7 @@ trait Command: Send {
 }
 
 struct Call<T, W> {
-    bytes: usize,
-    durable: bool,
+    how: How,
     work: Option<W>,
     done: Option<T>,
     reply: oneshot::Sender<Result<T>>,
@@ -214,12 +239,8 @@ where
     T: Send,
     W: FnOnce(&mut Desk<'_>) -> Outcome<(T, Option<Change>)> + Send,
 {
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn is_durable(&self) -> bool {
-        self.durable
+    fn how(&self) -> How {
+        self.how
     }
 
     fn apply(&mut self, desk: &mut Desk<'_>) -> Outcome<Option<Change>> {
@@ -250,6 +271,10 @@ struct Scribe {
     sink: Sink,
     checkpointer: Checkpointer,
     pages_since_checkpoint: usize,
+    /// Keys of the definitions that jobs came with.
+    definitions: HashMap<String, i64>,
+    /// How many commands the last group had.
+    last_group: usize,
     /// Commits are synced at the moment.
     syncs: bool,
     /// The last group found no room.
@@ -259,7 +284,8 @@ struct Scribe {
 impl Scribe {
     fn run(mut self, mut inbox: Inbox) {
         while let Some(first) = inbox.blocking_recv() {
-            let group = gather(first, &mut inbox);
+            let group = gather(first, &mut inbox, self.last_group);
+            self.last_group = group.len();
             self.note_pages(&group);
             self.carry_out(group);
             self.care_for_log();
@@ -275,6 +301,7 @@ impl Scribe {
             }
             Err(fault) => {
                 self.marks = before;
+                self.definitions.clear();
                 self.give_up(group, &fault);
             }
         }
@@ -282,7 +309,7 @@ impl Scribe {
 
     /// The whole group in one transaction; an error means that nothing of it is there.
     fn write(&mut self, group: &mut [Box<dyn Command>]) -> Outcome<Vec<Applied>> {
-        self.set_syncs(group.iter().any(|command| command.is_durable()))?;
+        self.set_syncs(group.iter().any(|command| command.how().durable))?;
         execute(&self.db, BEGIN)?;
         let applied = group
             .iter_mut()
@@ -303,25 +330,36 @@ impl Scribe {
         Ok(())
     }
 
-    /// One command in its own savepoint, so that a bad row fails alone.
+    /// One command, in its own savepoint unless it needs none, so that a bad row fails alone.
     fn apply(&mut self, command: &mut dyn Command) -> Outcome<Applied> {
-        execute(&self.db, SAVEPOINT)?;
+        let has_savepoint = !command.how().refuses_first;
+        if has_savepoint {
+            execute(&self.db, SAVEPOINT)?;
+        }
         let mut desk = Desk {
             db: &self.db,
             marks: self.marks,
+            definitions: &mut self.definitions,
+            writes: false,
         };
-        let applied = match command.apply(&mut desk) {
+        let (outcome, marks) = (command.apply(&mut desk), desk.marks);
+        let is_torn = !has_savepoint && desk.writes;
+        let applied = match outcome {
             Ok(change) => {
-                self.marks = desk.marks;
+                self.marks = marks;
                 Ok(change)
             }
-            Err(fault) if fault.ends_group() => return Err(fault),
+            Err(fault) if is_torn || fault.ends_group() => return Err(fault),
             Err(fault) => {
-                execute(&self.db, ROLLBACK_TO)?;
+                if has_savepoint {
+                    execute(&self.db, ROLLBACK_TO)?;
+                }
                 Err(fault.into())
             }
         };
-        execute(&self.db, RELEASE)?;
+        if has_savepoint {
+            execute(&self.db, RELEASE)?;
+        }
         Ok(applied)
     }
 
@@ -370,7 +408,7 @@ impl Scribe {
 
     /// A rough count: each group touches the hot pages once, each command a few of its own.
     fn note_pages(&mut self, group: &[Box<dyn Command>]) {
-        let bytes: usize = group.iter().map(|command| command.bytes()).sum();
+        let bytes: usize = group.iter().map(|command| command.how().bytes).sum();
         self.pages_since_checkpoint += 8 + 2 * group.len() + bytes / 4096;
     }
 
@@ -386,14 +424,24 @@ impl Scribe {
     }
 }
 
-/// All that waits at this moment, up to the caps.
-fn gather(first: Box<dyn Command>, inbox: &mut Inbox) -> Vec<Box<dyn Command>> {
-    let mut bytes = first.bytes();
+/// All that waits at this moment, up to the caps. If the last group was a crowd, also whoever comes back from its answers
+/// meanwhile: one sync for all of them costs the same as one for the first.
+fn gather(first: Box<dyn Command>, inbox: &mut Inbox, last: usize) -> Vec<Box<dyn Command>> {
+    let mut bytes = first.how().bytes;
     let mut group = vec![first];
+    let mut naps = if last < CROWD { 0 } else { NAPS };
+    let mut before_nap = 0;
     while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
-        let Ok(next) = inbox.try_recv() else { break };
-        bytes += next.bytes();
-        group.push(next);
+        if let Ok(next) = inbox.try_recv() {
+            bytes += next.how().bytes;
+            group.push(next);
+        } else if group.len() < last && group.len() > before_nap && naps > 0 {
+            naps -= 1;
+            before_nap = group.len();
+            std::thread::sleep(NAP);
+        } else {
+            break;
+        }
     }
     group
 }
@@ -425,6 +473,9 @@ impl Marks {
 pub(super) struct Desk<'t> {
     db: &'t Connection,
     marks: Marks,
+    definitions: &'t mut HashMap<String, i64>,
+    /// Set by a command that refuses first, before its first write.
+    writes: bool,
 }
 
 impl Desk<'_> {
@@ -439,11 +490,13 @@ impl Desk<'_> {
             let replayed = true;
             return Ok((Submitted { job, replayed }, None));
         }
-        self.marks.seq += 1;
+        let definition = self.definition_key(&new.definition)?;
         let after = self.not_ended(&new.after)?;
+        self.writes = true;
+        self.marks.seq += 1;
         self.set_key(&new)?;
         let job = self.job_of(new);
-        self.insert_job(&job)?;
+        self.insert_job(&job, definition)?;
         self.insert_parts(&job, &after, input)?;
         let entry = QueueEntry {
             id: job.id,
@@ -506,21 +559,33 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn insert_job(&self, job: &Job) -> Outcome<()> {
-        self.db.prepare_cached(JOB_INSERT)?.execute(named_params! {
-            ":seq": job.seq,
-            ":id": job.id.as_bytes(),
-            ":id_tail": id_tail(job.id),
-            ":owner": job.owner,
-            ":tool": job.tool,
-            ":definition": job.definition,
-            ":name": job.name,
-            ":priority": i32::from(job.priority),
-            ":order_key": job.order_key.as_i64(),
-            ":digest": job.digest,
-            ":created_at": job.created_at.as_millis(),
-            ":changed_seq": job.changed_seq,
-        })?;
+    fn definition_key(&mut self, hash: &str) -> Outcome<i64> {
+        if let Some(key) = self.definitions.get(hash) {
+            return Ok(*key);
+        }
+        let mut statement = self.db.prepare_cached(DEFINITION_KEY)?;
+        let found = statement.query_row([hash], |row| row.get(0)).optional()?;
+        let unknown = || StoreError::Broken(format!("there is no definition {hash}"));
+        let key = found.ok_or_else(unknown)?;
+        self.definitions.insert(hash.to_owned(), key);
+        Ok(key)
+    }
+
+    fn insert_job(&self, job: &Job, definition: i64) -> Outcome<()> {
+        self.db.prepare_cached(JOB_INSERT)?.execute(params![
+            job.seq,
+            job.id.as_bytes(),
+            id_tail(job.id),
+            job.owner,
+            job.tool,
+            definition,
+            job.name,
+            i32::from(job.priority),
+            job.order_key.as_i64(),
+            job.created_at.as_millis(),
+            job.digest,
+            job.changed_seq,
+        ])?;
         Ok(())
     }
 
@@ -545,9 +610,16 @@ impl Desk<'_> {
     }
 
     pub(super) fn transition(&mut self, to: &Transition) -> Outcome<(Job, Option<Change>)> {
+        if let Some(record) = &to.record
+            && record.job != to.id
+        {
+            let why = format!("an attempt of job {} came with job {}", record.job, to.id);
+            return Err(StoreError::Broken(why).into());
+        }
         if self.compare_and_set(to)? == 0 {
             return Err(self.why_not_moved(to.id)?.into());
         }
+        self.writes = true;
         let job = reader::job(self.db, to.id)?.ok_or(StoreError::NoSuchJob(to.id))?;
         if to.from.1 == StateWord::Queued {
             self.db.prepare_cached(AFTER_CLEAR)?.execute([job.seq])?;
@@ -587,10 +659,6 @@ impl Desk<'_> {
     }
 
     fn set_attempt(&self, job: &Job, record: &AttemptRecord) -> Outcome<()> {
-        if record.job != job.id {
-            let why = format!("an attempt of job {} came with job {}", record.job, job.id);
-            return Err(StoreError::Broken(why).into());
-        }
         let shim = record.shim.as_ref();
         let usage = record.usage.as_ref();
         self.db.prepare_cached(ATTEMPT_SET)?.execute(params![
@@ -707,6 +775,8 @@ mod tests {
             sink: Sink::default(),
             checkpointer,
             pages_since_checkpoint: 0,
+            definitions: HashMap::new(),
+            last_group: 1,
             syncs: true,
             is_full: false,
         };
@@ -741,14 +811,12 @@ mod tests {
             assert!(sender.try_send(waiting(set("k", 1)).0).is_ok());
         }
         assert_eq!(
-            gather(waiting(set("k", 1)).0, &mut inbox).len(),
+            gather(waiting(set("k", 1)).0, &mut inbox, 1).len(),
             GROUP_COMMANDS
         );
-        let big = Call {
-            bytes: GROUP_BYTES,
-            ..call(set("k", 1)).0
-        };
-        assert_eq!(gather(Box::new(big), &mut inbox).len(), 1);
+        let mut big = call(set("k", 1)).0;
+        big.how.bytes = GROUP_BYTES;
+        assert_eq!(gather(Box::new(big), &mut inbox, 1).len(), 1);
     }
 
     type Answer = oneshot::Receiver<Result<()>>;
@@ -758,8 +826,11 @@ mod tests {
         let work = Some(work);
         (
             Call {
-                bytes: 0,
-                durable: true,
+                how: How {
+                    bytes: 0,
+                    durable: true,
+                    refuses_first: false,
+                },
                 work,
                 done: None,
                 reply,

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use onelane_core::{Job, JobId, JobState, OrderKey, StateWord};
 use onelane_exec::AttemptId;
 use onelane_store::{
-    AttemptRecord, Change, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, QueueEntry,
-    QueueSink, Result, Store, StoreError, Submitted, Transition,
+    AttemptRecord, Change, ChangeSink, Idempotency, JobFilter, JobInput, NewJob, Particulars,
+    QueueEntry, QueueSink, Result, Store, StoreError, Submitted, Transition,
 };
 use parking_lot::Mutex;
 
@@ -267,6 +267,10 @@ impl Store for ModelStore {
             Some(JobInput::default())
         })
         .await
+    }
+
+    async fn particulars(&self, ids: Vec<JobId>) -> Result<Vec<Particulars>> {
+        Ok(ids.iter().map(|_| Particulars::default()).collect())
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>> {
