@@ -1,10 +1,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The default floor is this, …
 const FLOOR_BYTES: u64 = 1 << 30;
 /// … or one part in so many of the file system, if that is smaller.
 const FLOOR_PART: u64 = 50;
+/// So much above the floor can't be written in so short a time.
+const PLENTY_BYTES: u64 = 1 << 30;
+const PLENTY_LASTS: Duration = Duration::from_millis(100);
 /// So much must be free for an attempt to begin: its records and the first lines of its logs.
 const START_BYTES: u64 = 256 * 1024;
 
@@ -28,13 +35,19 @@ pub struct LowDisk {
 pub struct DiskFloor {
     folders: Vec<PathBuf>,
     bytes: Option<u64>,
+    /// Until when nobody looks again, since there was plenty.
+    plenty_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl DiskFloor {
     /// A floor under these folders: so many bytes (0 turns it off), or by default 1 GiB or 2 % of the file system,
     /// whichever is smaller.
     pub fn new(folders: Vec<PathBuf>, bytes: Option<u64>) -> Self {
-        Self { folders, bytes }
+        Self {
+            folders,
+            bytes,
+            plenty_until: Arc::default(),
+        }
     }
 
     /// Whether each folder has more free than the floor. A folder that can't be asked counts as free: whoever writes
@@ -46,20 +59,30 @@ impl DiskFloor {
         if self.bytes == Some(0) {
             return Ok(());
         }
-        self.folders
-            .iter()
-            .try_for_each(|folder| self.check_folder(folder))
+        let mut plenty_until = self.plenty_until.lock();
+        let now = Instant::now();
+        if plenty_until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        *plenty_until = None;
+        let mut is_plenty = true;
+        for folder in &self.folders {
+            is_plenty &= self.check_folder(folder)? >= PLENTY_BYTES;
+        }
+        *plenty_until = is_plenty.then(|| now + PLENTY_LASTS);
+        Ok(())
     }
 
-    fn check_folder(&self, folder: &Path) -> Result<(), LowDisk> {
+    /// Bytes above the floor.
+    fn check_folder(&self, folder: &Path) -> Result<u64, LowDisk> {
         let Ok((free_bytes, total_bytes)) = space(folder) else {
-            return Ok(());
+            return Ok(0);
         };
         let floor_bytes = self
             .bytes
             .unwrap_or_else(|| FLOOR_BYTES.min(total_bytes / FLOOR_PART));
-        if free_bytes >= floor_bytes {
-            return Ok(());
+        if let Some(above) = free_bytes.checked_sub(floor_bytes) {
+            return Ok(above);
         }
         Err(LowDisk {
             folder: folder.to_owned(),

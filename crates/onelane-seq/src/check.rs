@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::scan::{Scanner, Step, Stop};
 use crate::{Alphabet, CheckError, Checked};
 
-/// Bytes asked for in one read.
+/// Bytes asked for in one read, at first and at most: most inputs are small, and some are not.
+const FIRST_CHUNK: usize = 2 * 1024;
 const CHUNK: usize = 64 * 1024;
 
 /// How much input is accepted.
@@ -114,11 +115,16 @@ pub fn check_bytes(check: &Check<'_>, bytes: &[u8]) -> Result<(Vec<u8>, Checked)
 }
 
 fn pump<W: Write>(mut input: impl Read, scanner: &mut Scanner<'_, W>) -> Step {
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; FIRST_CHUNK];
     loop {
         match input.read(&mut chunk) {
             Ok(0) => return scanner.finish(),
-            Ok(count) => scanner.feed_all(&chunk[..count])?,
+            Ok(count) => {
+                scanner.feed_all(&chunk[..count])?;
+                if count == chunk.len() && count < CHUNK {
+                    chunk = vec![0; CHUNK];
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Stop::Io(error)),
         }

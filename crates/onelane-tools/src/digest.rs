@@ -8,19 +8,50 @@ use sha2::{Digest, Sha256};
 ///
 /// Sorted here rather than trusted to `serde_json`, whose order is a feature that any other crate may switch on.
 pub(crate) fn canonical(value: &Value) -> String {
-    sorted(value).to_string()
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
 }
 
-fn sorted(value: &Value) -> Value {
+fn write_canonical(value: &Value, text: &mut String) {
     match value {
-        Value::Object(map) => {
-            let by_key: BTreeMap<_, _> = map.iter().collect();
-            let pairs = by_key.into_iter().map(|(k, v)| (k.clone(), sorted(v)));
-            Value::Object(pairs.collect::<Map<_, _>>())
+        Value::Object(map) => write_object(map, text),
+        Value::Array(items) => {
+            write_list(items, ['[', ']'], text, write_canonical);
         }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
+        scalar => push(text, scalar),
     }
+}
+
+fn write_object(map: &Map<String, Value>, text: &mut String) {
+    let mut pairs: Vec<_> = map.iter().collect();
+    pairs.sort_unstable_by_key(|(key, _)| *key);
+    write_list(pairs, ['{', '}'], text, |(key, value), text| {
+        push(text, key);
+        text.push(':');
+        write_canonical(value, text);
+    });
+}
+
+fn write_list<T>(
+    items: impl IntoIterator<Item = T>,
+    [open, close]: [char; 2],
+    text: &mut String,
+    write: impl Fn(T, &mut String),
+) {
+    text.push(open);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write(item, text);
+    }
+    text.push(close);
+}
+
+/// A text or a number always has a JSON form.
+fn push(text: &mut String, scalar: &impl serde::Serialize) {
+    text.push_str(&serde_json::to_string(scalar).unwrap_or_default());
 }
 
 /// SHA-256 (FIPS 180-4) of some bytes, in lower-case hexadecimal.
@@ -44,8 +75,12 @@ pub fn sha256_of(mut input: impl Read) -> io::Result<String> {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let two = |b: &u8| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]];
-    bytes.iter().flat_map(two).map(char::from).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// Writes through, and knows the hash of what was written: a large upload is read once.
@@ -89,7 +124,9 @@ pub(crate) fn submission(
     params: &Map<String, Value>,
     contents: &BTreeMap<String, String>,
 ) -> String {
-    let params = sha256_hex(canonical(&Value::Object(params.clone())).as_bytes());
+    let mut text = String::new();
+    write_object(params, &mut text);
+    let params = sha256_hex(text.as_bytes());
     let contents = sha256_hex(serde_json::json!(contents).to_string().as_bytes());
     sha256_hex(format!("{definition}\n{params}\n{contents}\n").as_bytes())
 }
@@ -121,5 +158,7 @@ mod tests {
     fn canonical_json_sorts_the_keys_of_every_object() {
         let value: Value = serde_json::from_str(r#"{"b":[{"z":1,"y":2}],"a":null}"#).unwrap();
         assert_eq!(canonical(&value), r#"{"a":null,"b":[{"y":2,"z":1}]}"#);
+        let value = serde_json::json!({"\"\n": [[], {}, -1.5, true, "é"]});
+        assert_eq!(canonical(&value), value.to_string());
     }
 }
