@@ -55,6 +55,11 @@ pub(crate) fn multiply(database: &Path, template: i64, count: u64) -> anyhow::Re
         transaction.commit()?;
         made += CHUNK;
     }
+    // The store counts changes from there.
+    db.execute(
+        "UPDATE high_water SET value = max(value, (SELECT max(changed_seq) FROM job)) WHERE name = 'changed_seq'",
+        [],
+    )?;
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
     std::fs::File::open(database)?.sync_all()?;
     Ok(first)

@@ -26,3 +26,14 @@ PRAGMA writable_schema = RESET;
 -- are few, or found by a walk along the queue.
 DROP INDEX job_by_tail;
 CREATE INDEX job_by_tail ON job (id_tail) WHERE finished_at IS NOT NULL;
+
+-- A state that only jobs that have not ended have is found by a walk or by the small indexes; each move of a job changed
+-- this one twice.
+DROP INDEX job_by_state;
+CREATE INDEX job_by_end ON job (state) WHERE finished_at IS NOT NULL;
+
+-- Its largest value is kept instead, rounded up: see the writer.
+INSERT OR REPLACE INTO high_water (name, value)
+SELECT 'changed_seq', max(coalesce((SELECT max(changed_seq) FROM job), 0),
+                          coalesce((SELECT value FROM high_water WHERE name = 'changed_seq'), 0));
+DROP INDEX job_changed;

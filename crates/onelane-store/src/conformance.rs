@@ -513,6 +513,13 @@ sentences! {
         assert_eq!(list(store, filter(&[StateWord::Queued])).await?, [id(3), id(2), id(1)]);
         assert_eq!(list(store, filter(&StateWord::ALL)).await?.len(), 4);
         assert_eq!(list(store, filter(&[StateWord::Failed])).await?, []);
+        let second = store.job(id(2)).await?.unwrap();
+        store.transition(claim(&second)).await?;
+        assert_eq!(list(store, filter(&[StateWord::Queued])).await?, [id(3), id(1)]);
+        assert_eq!(list(store, filter(&[StateWord::Starting])).await?, [id(2)]);
+        assert_eq!(list(store, filter(&[StateWord::Running])).await?, []);
+        let page = JobFilter { before_seq: Some(3), limit: 1, ..filter(&[StateWord::Queued]) };
+        assert_eq!(list(store, page).await?, [id(1)]);
     }
 
     a_list_is_narrowed_by_tool(store) {
@@ -581,6 +588,12 @@ sentences! {
             assert_eq!(found, [id(0x1f)], "{length}");
         }
         assert_eq!(store.ids_by_suffix("1F", 10).await?, [id(0x1f)]);
+        let ended = store.job(id(0x1f)).await?.unwrap();
+        store.transition(to(&ended, cancelled())).await?;
+        for length in [1, 4, 8, 36] {
+            let suffix = &text[36 - length..];
+            assert!(store.ids_by_suffix(suffix, 10).await?.contains(&id(0x1f)), "{length}");
+        }
     }
 
     a_suffix_that_no_id_has_finds_nothing(store) {

@@ -87,7 +87,7 @@ impl Store for SqliteStore {
         let how = How {
             bytes: 0,
             durable: transition.durable,
-            refuses_first: true,
+            refuses_first: transition.record.is_none(),
         };
         let work = move |desk: &mut Desk<'_>| desk.transition(&transition);
         self.writer.call_as(how, work).await

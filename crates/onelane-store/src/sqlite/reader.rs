@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use onelane_core::{Job, JobId, OrderKey};
+use onelane_core::{Job, JobId, OrderKey, StateWord};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
 use tokio::sync::Semaphore;
@@ -62,6 +62,12 @@ const IDS_NOT_ENDED: &str = "
 const IDS_BY_SHORT_SUFFIX: &str = "
     SELECT id FROM job NOT INDEXED
     WHERE id_tail >= ?1 AND id_tail < ?1 + ?2 ORDER BY seq DESC LIMIT ?3";
+
+/// The number of the next job, or more.
+const NEXT_SEQ: &str = "SELECT coalesce(max(seq), 0) + 1 FROM job";
+
+/// So many of the newest jobs are looked at for those that wait, before the whole queue is.
+const WALK_ROWS: i64 = 20_000;
 
 /// From this many digits on, an index is better than a walk: one row of 65,536 matches.
 const LONG_SUFFIX_DIGITS: usize = 4;
@@ -207,7 +213,28 @@ pub(super) fn replay(
 }
 
 pub(super) fn jobs(db: &Connection, filter: &JobFilter) -> Outcome<Vec<Job>> {
-    let (sql, values) = ListQuery::of(filter).finish(filter.limit);
+    let query = ListQuery::of(filter);
+    if query.source != Source::Queue {
+        return list(db, query.finish(filter.limit));
+    }
+    // One moment for both.
+    let moment = db.unchecked_transaction()?;
+    let newest = match filter.before_seq {
+        Some(seq) => seq,
+        None => moment
+            .prepare_cached(NEXT_SEQ)?
+            .query_row([], |row| row.get(0))?,
+    };
+    // What waits is mostly new. Where it isn't, the whole queue is looked through, off its index.
+    let floor = newest - WALK_ROWS;
+    let walked = list(&moment, query.clone().from(floor).finish(filter.limit))?;
+    if floor <= 0 || walked.len() >= filter.limit {
+        return Ok(walked);
+    }
+    list(&moment, query.finish_in_queue(filter.limit))
+}
+
+fn list(db: &Connection, (sql, values): (String, Vec<Value>)) -> Outcome<Vec<Job>> {
     let mut statement = db.prepare_cached(&sql)?;
     let jobs = statement.query_map(params_from_iter(values), rows::job)?;
     Ok(jobs.collect::<rusqlite::Result<_>>()?)
@@ -217,11 +244,37 @@ pub(super) fn jobs(db: &Connection, filter: &JobFilter) -> Outcome<Vec<Job>> {
 ///
 /// At most one of them may choose an index, and only where it hands out rows in the list's own order; a unary plus
 /// keeps `SQLite` from any other, which would sort all matches of a long history to show one page.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct ListQuery {
     conditions: Vec<String>,
     values: Vec<Value>,
     has_index: bool,
+    source: Source,
+}
+
+/// What a list is read off.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Source {
+    /// The table, or an index that a condition chose.
+    #[default]
+    Chosen,
+    /// The index of what is starting or running.
+    Alive,
+    /// The index of ended jobs by their state.
+    Ended,
+    /// What waits: a walk along the table, from the newest.
+    Queue,
+}
+
+impl Source {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Chosen => "job",
+            Self::Alive => "job INDEXED BY job_alive",
+            Self::Ended => "job INDEXED BY job_by_end",
+            Self::Queue => "job NOT INDEXED",
+        }
+    }
 }
 
 impl ListQuery {
@@ -231,9 +284,8 @@ impl ListQuery {
         query.texts("name", &filter.names);
         query.tags(&filter.tags);
         query.texts("owner", &filter.owners);
-        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
-        query.texts("state", &states);
         query.texts("tool", &filter.tools);
+        query.states(&filter.states);
         if let Some(seq) = filter.before_seq {
             query.conditions.push("job.seq < ?".into());
             query.values.push(seq.into());
@@ -268,6 +320,37 @@ impl ListQuery {
             .extend(texts.iter().map(|text| Value::Text(text.as_ref().into())));
     }
 
+    /// Ended jobs have an index by their state, what is alive is little, and for what waits see [`jobs`].
+    fn states(&mut self, states: &[StateWord]) {
+        let [state] = states else {
+            let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+            return self.texts("state", &words);
+        };
+        let word = state.as_str();
+        if self.has_index {
+            return self.conditions.push(format!("+job.state = '{word}'"));
+        }
+        self.conditions.push(format!("job.state = '{word}'"));
+        match state {
+            StateWord::Queued => self.source = Source::Queue,
+            StateWord::Starting | StateWord::Running => {
+                self.source = Source::Alive;
+                self.conditions
+                    .push("job.state IN ('starting', 'running')".into());
+            }
+            _ => {
+                self.source = Source::Ended;
+                self.conditions.push("job.finished_at IS NOT NULL".into());
+            }
+        }
+    }
+
+    fn from(mut self, seq: i64) -> Self {
+        self.conditions.push("job.seq >= ?".into());
+        self.values.push(seq.into());
+        self
+    }
+
     fn tags(&mut self, tags: &[String]) {
         if tags.is_empty() {
             return;
@@ -279,7 +362,22 @@ impl ListQuery {
         self.values.extend(tags.iter().cloned().map(Value::Text));
     }
 
-    fn finish(mut self, limit: usize) -> (String, Vec<Value>) {
+    fn finish(self, limit: usize) -> (String, Vec<Value>) {
+        let source = self.source.sql();
+        self.rows(job_columns!(), source, limit)
+    }
+
+    /// The same off the queue's index. All of it is looked through, so that only the page's own rows are read.
+    fn finish_in_queue(self, limit: usize) -> (String, Vec<Value>) {
+        let (inner, values) = self.rows("job.seq", "job INDEXED BY job_queued", limit);
+        let sql = format!(
+            "SELECT {} FROM job WHERE job.seq IN ({inner}) ORDER BY job.seq DESC",
+            job_columns!()
+        );
+        (sql, values)
+    }
+
+    fn rows(mut self, columns: &str, source: &str, limit: usize) -> (String, Vec<Value>) {
         self.values
             .push(i64::try_from(limit).unwrap_or(i64::MAX).into());
         let conditions = if self.conditions.is_empty() {
@@ -287,10 +385,8 @@ impl ListQuery {
         } else {
             format!("WHERE {}", self.conditions.join(" AND "))
         };
-        let sql = format!(
-            "SELECT {} FROM job {conditions} ORDER BY job.seq DESC LIMIT ?",
-            job_columns!()
-        );
+        let sql =
+            format!("SELECT {columns} FROM {source} {conditions} ORDER BY job.seq DESC LIMIT ?");
         (sql, self.values)
     }
 }

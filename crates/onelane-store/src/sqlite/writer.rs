@@ -42,12 +42,15 @@ const SAVEPOINT: &str = "SAVEPOINT command";
 const RELEASE: &str = "RELEASE command";
 const ROLLBACK_TO: &str = "ROLLBACK TO command";
 
-/// The last numbers given; both maxima come off an index.
+/// The last numbers given; of `changed_seq` the last that may have been.
 const MARKS: &str = "
     SELECT max(coalesce((SELECT max(seq) FROM job), 0),
                coalesce((SELECT value FROM high_water WHERE name = 'seq'), 0)),
-           max(coalesce((SELECT max(changed_seq) FROM job), 0),
-               coalesce((SELECT value FROM high_water WHERE name = 'changed_seq'), 0))";
+           coalesce((SELECT value FROM high_water WHERE name = 'changed_seq'), 0)";
+
+/// So many numbers of changes are taken at once: an index of them all would cost each change a page, and a start that
+/// leaves some out costs nothing.
+const CHANGES_TAKEN: i64 = 1 << 20;
 
 /// A new job.
 const JOB_INSERT: &str = "
@@ -69,10 +72,9 @@ const JOB_MOVE: &str = "
 /// A job with its input, attempts, tags and waits, which the references take along.
 const JOB_DELETE: &str = "DELETE FROM job WHERE id = ?1";
 
-/// Keeps the numbers of deleted jobs from being given again.
+/// Keeps numbers from being given again: of deleted jobs, and of changes.
 const HIGH_WATER_SET: &str = "
-    INSERT INTO high_water (name, value) VALUES ('seq', ?1), ('changed_seq', ?2)
-    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    INSERT INTO high_water (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// A label.
 const TAG_INSERT: &str = "INSERT INTO job_tag (job, tag) VALUES (?1, ?2)";
@@ -456,6 +458,8 @@ fn execute(db: &Connection, sql: &str) -> Outcome<()> {
 struct Marks {
     seq: i64,
     changed_seq: i64,
+    /// Up to here the numbers of changes are taken.
+    changes_taken: i64,
 }
 
 impl Marks {
@@ -464,6 +468,7 @@ impl Marks {
             Ok(Self {
                 seq: row.get(0)?,
                 changed_seq: row.get(1)?,
+                changes_taken: row.get(1)?,
             })
         })?)
     }
@@ -495,7 +500,7 @@ impl Desk<'_> {
         self.writes = true;
         self.marks.seq += 1;
         self.set_key(&new)?;
-        let job = self.job_of(new);
+        let job = self.job_of(new)?;
         self.insert_job(&job, definition)?;
         self.insert_parts(&job, &after, input)?;
         let entry = QueueEntry {
@@ -509,9 +514,9 @@ impl Desk<'_> {
         Ok((Submitted { job, replayed }, Some(change)))
     }
 
-    fn job_of(&mut self, new: NewJob) -> Job {
+    fn job_of(&mut self, new: NewJob) -> Outcome<Job> {
         let seq = self.marks.seq;
-        Job {
+        Ok(Job {
             id: new.id,
             seq,
             owner: new.owner,
@@ -527,13 +532,23 @@ impl Desk<'_> {
             digest: new.digest,
             result_of: None,
             created_at: new.created_at,
-            changed_seq: self.next_change(),
-        }
+            changed_seq: self.next_change()?,
+        })
     }
 
-    fn next_change(&mut self) -> i64 {
+    fn next_change(&mut self) -> Outcome<i64> {
         self.marks.changed_seq += 1;
-        self.marks.changed_seq
+        if self.marks.changed_seq > self.marks.changes_taken {
+            self.marks.changes_taken = self.marks.changed_seq + CHANGES_TAKEN;
+            self.set_high_water("changed_seq", self.marks.changes_taken)?;
+        }
+        Ok(self.marks.changed_seq)
+    }
+
+    fn set_high_water(&self, name: &str, value: i64) -> Outcome<()> {
+        let mut statement = self.db.prepare_cached(HIGH_WATER_SET)?;
+        statement.execute(params![name, value])?;
+        Ok(())
     }
 
     fn not_ended(&self, ids: &[JobId]) -> Outcome<Vec<JobId>> {
@@ -633,7 +648,7 @@ impl Desk<'_> {
     fn compare_and_set(&mut self, to: &Transition) -> Outcome<usize> {
         let columns = StateColumns::of(&to.to);
         let (from_attempt, from_state) = to.from;
-        let changed_seq = self.next_change();
+        let changed_seq = self.next_change()?;
         Ok(self.db.prepare_cached(JOB_MOVE)?.execute(named_params! {
             ":id": to.id.as_bytes(),
             ":from_attempt": from_attempt,
@@ -691,10 +706,7 @@ impl Desk<'_> {
         self.db
             .prepare_cached(JOB_DELETE)?
             .execute([id.as_bytes()])?;
-        let changed_seq = self.next_change();
-        self.db
-            .prepare_cached(HIGH_WATER_SET)?
-            .execute([self.marks.seq, changed_seq])?;
+        self.set_high_water("seq", self.marks.seq)?;
         Ok(((), Some(Change::Removed(id))))
     }
 
