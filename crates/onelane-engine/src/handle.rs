@@ -156,6 +156,11 @@ impl Handle {
         Ok(self.shared.store.job(id).await?)
     }
 
+    /// One job, and what it is shown with besides its place.
+    pub async fn shown(&self, id: JobId) -> Result<Option<(Job, Particulars)>> {
+        Ok(self.shared.store.shown(id).await?)
+    }
+
     /// A page of jobs, newest first.
     pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>> {
         Ok(self.shared.store.jobs(filter).await?)

@@ -1,7 +1,7 @@
 //! Jobs by what people type: the whole id, the unique end of one, or `last`.
 
 use onelane_core::{Job, JobId};
-use onelane_engine::{Handle, JobFilter};
+use onelane_engine::{Handle, JobFilter, Particulars};
 
 use crate::problem::{ApiError, Code};
 
@@ -22,6 +22,15 @@ pub(crate) async fn job(handle: &Handle, text: &str) -> Result<Job, ApiError> {
     }
     let id = id(handle, text).await?;
     handle.job(id).await?.ok_or_else(|| unknown(text))
+}
+
+/// A job with what it is shown with, read at once.
+pub(crate) async fn shown(handle: &Handle, text: &str) -> Result<(Job, Particulars), ApiError> {
+    let id = match text {
+        "last" => job(handle, text).await?.id,
+        _ => id(handle, text).await?,
+    };
+    handle.shown(id).await?.ok_or_else(|| unknown(text))
 }
 
 async fn id(handle: &Handle, text: &str) -> Result<JobId, ApiError> {

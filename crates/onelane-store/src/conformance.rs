@@ -10,7 +10,7 @@ use onelane_core::{
 
 use crate::{
     AttemptRecord, Change, Idempotency, InputContent, InputFile, JobFilter, JobInput, NewJob,
-    QueueEntry, Result, ShimProcess, Store, StoreError, Transition, Usage,
+    Particulars, QueueEntry, Result, ShimProcess, Store, StoreError, Transition, Usage,
 };
 
 /// Makes a test of each sentence. The argument is an expression, evaluated anew for each test, that gives a pair: an
@@ -22,6 +22,7 @@ macro_rules! conformance_suite {
             a_submission_gets_the_next_seq_and_reads_back_as_it_was_answered
             a_job_that_nobody_submitted_is_not_there
             an_input_reads_back_as_it_was_given
+            a_job_is_shown_with_its_parameters_notes_and_last_attempt
             a_submission_under_an_unknown_definition_is_refused
             the_same_id_twice_is_refused_and_the_first_stays
             a_key_sent_again_gives_the_same_job_and_makes_none
@@ -328,6 +329,25 @@ sentences! {
         };
         submit(store, NewJob { input: input.clone(), ..new(1) }).await?;
         assert_eq!(store.input(id(1)).await?, Some(input));
+    }
+
+    a_job_is_shown_with_its_parameters_notes_and_last_attempt(store) {
+        let input = JobInput {
+            params: [("evalue".to_owned(), serde_json::json!(1e-3))].into_iter().collect(),
+            notes: vec!["a byte order mark was dropped".into()],
+            ..JobInput::default()
+        };
+        let job = submit(store, NewJob { input: input.clone(), ..new(1) }).await?;
+        let mut known = Particulars { params: input.params, notes: input.notes, last_attempt: None };
+        assert_eq!(store.shown(id(1)).await?, Some((job.clone(), known.clone())));
+        let claimed = Transition { record: Some(record(&job, 1)), ..claim(&job) };
+        let claimed = store.transition(claimed).await?;
+        known.last_attempt = store.attempts(id(1)).await?.pop();
+        assert!(known.last_attempt.is_some());
+        assert_eq!(store.shown(id(1)).await?, Some((claimed, known.clone())));
+        let several = store.particulars(vec![id(9), id(1)]).await?;
+        assert_eq!(several, [Particulars::default(), known]);
+        assert_eq!(store.shown(id(9)).await?, None);
     }
 
     a_submission_under_an_unknown_definition_is_refused(store) {

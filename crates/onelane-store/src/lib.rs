@@ -298,6 +298,9 @@ pub trait Store: Send + Sync + 'static {
     /// One job.
     async fn job(&self, id: JobId) -> Result<Option<Job>>;
 
+    /// One job, and what it is shown with.
+    async fn shown(&self, id: JobId) -> Result<Option<(Job, Particulars)>>;
+
     /// A page of jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>>;
 

@@ -94,10 +94,11 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<JobView>, ApiError> {
     let wait = Options::parse(query.as_deref(), &["wait"])?.wait(&headers)?;
-    let mut job = find::job(&server.handle, &id).await?;
-    if !wait.is_zero() && !view::has_ended(&job) {
-        job = server.handle.wait(job.id, wait).await?;
+    let (job, known) = find::shown(&server.handle, &id).await?;
+    if wait.is_zero() || view::has_ended(&job) {
+        return Ok(Json(view::with(&server.handle, &job, known)));
     }
+    let job = server.handle.wait(job.id, wait).await?;
     Ok(Json(view::job(&server.handle, &job).await?))
 }
 

@@ -101,6 +101,17 @@ impl Store for SqliteStore {
         self.read(move |db| reader::job(db, id)).await
     }
 
+    async fn shown(&self, id: JobId) -> Result<Option<(Job, Particulars)>> {
+        self.read(move |db| {
+            // One moment for both.
+            let moment = db.unchecked_transaction()?;
+            let job = reader::job(&moment, id)?;
+            let with = |job| Ok((job, reader::particulars(&moment, id)?));
+            job.map(with).transpose()
+        })
+        .await
+    }
+
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>> {
         self.read(move |db| reader::jobs(db, &filter)).await
     }

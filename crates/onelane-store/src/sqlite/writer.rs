@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use onelane_core::{Job, JobId, JobState, OrderKey, StateWord, StopReason};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
@@ -23,11 +22,6 @@ use crate::{
 const GROUP_COMMANDS: usize = 512;
 /// … and is closed once it has so many bytes.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
-/// After a group of so many commands or more the writer waits for the next ones to come together: for so long and so
-/// often at most, and only while they come.
-const CROWD: usize = 4;
-const NAP: Duration = Duration::from_micros(60);
-const NAPS: usize = 4;
 /// How many commands wait before their callers do.
 const INBOX: usize = 1024;
 /// After about so many pages in the log a checkpoint is asked for.
@@ -140,7 +134,6 @@ impl Writer {
             checkpointer,
             pages_since_checkpoint: 0,
             definitions: HashMap::new(),
-            last_group: 1,
             syncs: true,
             is_full: false,
         };
@@ -275,8 +268,6 @@ struct Scribe {
     pages_since_checkpoint: usize,
     /// Keys of the definitions that jobs came with.
     definitions: HashMap<String, i64>,
-    /// How many commands the last group had.
-    last_group: usize,
     /// Commits are synced at the moment.
     syncs: bool,
     /// The last group found no room.
@@ -286,8 +277,7 @@ struct Scribe {
 impl Scribe {
     fn run(mut self, mut inbox: Inbox) {
         while let Some(first) = inbox.blocking_recv() {
-            let group = gather(first, &mut inbox, self.last_group);
-            self.last_group = group.len();
+            let group = gather(first, &mut inbox);
             self.note_pages(&group);
             self.carry_out(group);
             self.care_for_log();
@@ -426,24 +416,14 @@ impl Scribe {
     }
 }
 
-/// All that waits at this moment, up to the caps. If the last group was a crowd, also whoever comes back from its answers
-/// meanwhile: one sync for all of them costs the same as one for the first.
-fn gather(first: Box<dyn Command>, inbox: &mut Inbox, last: usize) -> Vec<Box<dyn Command>> {
+/// All that waits at this moment, up to the caps.
+fn gather(first: Box<dyn Command>, inbox: &mut Inbox) -> Vec<Box<dyn Command>> {
     let mut bytes = first.how().bytes;
     let mut group = vec![first];
-    let mut naps = if last < CROWD { 0 } else { NAPS };
-    let mut before_nap = 0;
     while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
-        if let Ok(next) = inbox.try_recv() {
-            bytes += next.how().bytes;
-            group.push(next);
-        } else if group.len() < last && group.len() > before_nap && naps > 0 {
-            naps -= 1;
-            before_nap = group.len();
-            std::thread::sleep(NAP);
-        } else {
-            break;
-        }
+        let Ok(next) = inbox.try_recv() else { break };
+        bytes += next.how().bytes;
+        group.push(next);
     }
     group
 }
@@ -788,7 +768,6 @@ mod tests {
             checkpointer,
             pages_since_checkpoint: 0,
             definitions: HashMap::new(),
-            last_group: 1,
             syncs: true,
             is_full: false,
         };
@@ -823,12 +802,12 @@ mod tests {
             assert!(sender.try_send(waiting(set("k", 1)).0).is_ok());
         }
         assert_eq!(
-            gather(waiting(set("k", 1)).0, &mut inbox, 1).len(),
+            gather(waiting(set("k", 1)).0, &mut inbox).len(),
             GROUP_COMMANDS
         );
         let mut big = call(set("k", 1)).0;
         big.how.bytes = GROUP_BYTES;
-        assert_eq!(gather(Box::new(big), &mut inbox, 1).len(), 1);
+        assert_eq!(gather(Box::new(big), &mut inbox).len(), 1);
     }
 
     type Answer = oneshot::Receiver<Result<()>>;

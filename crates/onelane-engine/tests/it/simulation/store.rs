@@ -254,6 +254,11 @@ impl Store for ModelStore {
         .await
     }
 
+    async fn shown(&self, id: JobId) -> Result<Option<(Job, Particulars)>> {
+        let job = self.job(id).await?;
+        Ok(job.map(|job| (job, Particulars::default())))
+    }
+
     async fn jobs(&self, _filter: JobFilter) -> Result<Vec<Job>> {
         Ok(Vec::new())
     }
