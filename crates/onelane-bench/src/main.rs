@@ -9,6 +9,7 @@
 )]
 
 mod baseline;
+mod brood;
 mod hog;
 mod load;
 mod machine;
@@ -73,14 +74,12 @@ impl Common {
         if self.small { small } else { full }
     }
 
-    /// The peers to measure; the small form does without.
+    /// The peers to measure.
     fn peers(&self, report: &mut Report) -> Vec<peers::Peer> {
-        if self.small || self.without_peers {
+        if self.without_peers {
             return Vec::new();
         }
-        let (there, note) = peers::there();
-        report.notes.extend(note);
-        there
+        peers::there(report)
     }
 
     fn rounds(&self) -> usize {
