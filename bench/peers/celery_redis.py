@@ -6,6 +6,7 @@ from celery import Celery
 from fastapi import FastAPI
 
 import common
+import job
 
 tasks = Celery("peer", broker=os.environ.get("PEER_URL"), backend=os.environ.get("PEER_URL"))
 app = FastAPI()
@@ -13,7 +14,7 @@ app = FastAPI()
 
 @tasks.task(name="work")
 def work(query, command):
-    common.run(command)
+    job.run(query, command)
 
 
 @app.post("/jobs", status_code=201)
@@ -29,6 +30,6 @@ def status(id: str):
 if __name__ == "__main__":
     with common.redis() as url:
         tasks.conf.update(broker_url=url, result_backend=url)
-        words = ["--app", "celery_redis", "--quiet", "worker", "--concurrency", "1", "--loglevel", "ERROR"]
+        words = ["--app", "celery_redis:tasks", "--quiet", "worker", "--concurrency", "1", "--loglevel", "ERROR"]
         with common.worker("celery", *words, PEER_URL=url):
             common.serve(app)

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from huey import SqliteHuey
 
 import common
+import job
 
 huey = SqliteHuey("peer", filename="huey.db", fsync=True)
 app = FastAPI()
@@ -11,7 +12,7 @@ app = FastAPI()
 
 @huey.task()
 def work(query, command):
-    common.run(command)
+    job.run(query, command)
 
 
 @app.post("/jobs", status_code=201)

@@ -7,11 +7,13 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 
 import procrastinate
 from fastapi import FastAPI
 
 import common
+import job
 
 # It would say each job's beginning and end, and that this file is a program too.
 logging.getLogger("procrastinate").setLevel(logging.ERROR)
@@ -32,7 +34,7 @@ app = FastAPI(lifespan=lifespan)
 
 @tasks.task(name="work")
 def work(query, command):
-    common.run(command)
+    job.run(query, command)
 
 
 @app.post("/jobs", status_code=201)
@@ -62,6 +64,9 @@ def postgresql():
                               stderr=subprocess.DEVNULL, **quiet)
     try:
         common.until_open(port)
+        # It listens before it takes anybody in.
+        while subprocess.run([f"{tools}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode == 1:
+            time.sleep(0.05)
         yield f"host=127.0.0.1 port={port} user={user} dbname=postgres"
     finally:
         subprocess.run([*who, f"{tools}/pg_ctl", "-D", folder, "-m", "fast", "stop"], **quiet)

@@ -6,17 +6,14 @@ from rq import Queue
 from rq.job import Job
 
 import common
+import job
 
 app = FastAPI()
 
 
-def work(query, command):
-    common.run(command)
-
-
 @app.post("/jobs", status_code=201)
 def submit(submission: common.Submission):
-    return {"id": app.state.queue.enqueue("rq_redis.work", submission.query, submission.command).id}
+    return {"id": app.state.queue.enqueue(job.run, submission.query, submission.command).id}
 
 
 @app.get("/jobs/{id}")

@@ -8,13 +8,14 @@ import sys
 import types
 
 import common
+import job
 
 SERVER = os.path.join(common.HERE, "../../examples/fastapi/app_before.py")
 
 
 def run(name, sequence, folder):
     if name == "command":
-        common.run(json.loads(sequence))
+        job.run(name, json.loads(sequence))
 
 
 if __name__ == "__main__":

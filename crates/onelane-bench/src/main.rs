@@ -29,7 +29,7 @@ mod warm;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -111,7 +111,11 @@ enum Command {
     /// Whether anything grows over a long time
     Soak(soak::Length),
     /// Installs what people use today, to be measured too
-    Peers,
+    Peers {
+        /// Without what has to be compiled (pueue).
+        #[arg(long)]
+        quick: bool,
+    },
     /// The least an HTTP server can do
     #[command(hide = true)]
     Hello,
@@ -149,11 +153,15 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the runtime")?;
+    let is_server = matches!(cli.command, Command::Hello | Command::Probe { .. });
     runtime.block_on(async {
         tokio::select! {
             ended = run(&cli.common, cli.command) => ended,
             // The servers that were started are dropped, and stopped by that.
-            () = told_to_stop() => bail!("stopped by a signal"),
+            () = told_to_stop() => {
+                ensure!(is_server, "stopped by a signal");
+                Ok(())
+            }
         }
     })
 }
@@ -174,7 +182,7 @@ async fn told_to_stop() {
 async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     std::fs::create_dir_all(&common.out)?;
     let report: Report = match command {
-        Command::Peers => return peers::install(),
+        Command::Peers { quick } => return peers::install(quick),
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),

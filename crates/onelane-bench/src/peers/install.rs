@@ -39,16 +39,17 @@ for name in sys.argv[1:]: print(name, all.version(name))";
     text.lines().map(str::to_owned).collect()
 }
 
-/// Installs what is missing, and tells what is there in the end.
-pub(crate) fn install() -> anyhow::Result<()> {
+/// Installs what is missing (`quick`: without what has to be compiled), and tells what is there in the end.
+pub(crate) fn install(quick: bool) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
     // One that can't be had is no reason to do without the others.
     for (what, done) in [
         ("Debian's packages", install_debian()),
         ("Python's packages", install_python()),
-        ("pueue", install_crates()),
+        ("pueue", if quick { Ok(()) } else { install_crates() }),
     ] {
         if let Err(error) = done {
-            println!("{what} can't be installed: {error:#}");
+            failed.push(format!("{what} ({error:#})"));
         }
     }
     for peer in PEERS {
@@ -56,15 +57,13 @@ pub(crate) fn install() -> anyhow::Result<()> {
         if peer.is_there() {
             println!("{}: there ({})", peer.name, versions.join(", "));
         } else {
-            println!("{}: MISSING", peer.name);
+            println!("{}: not there, so it is left out", peer.name);
         }
     }
-    let left_out = PEERS.iter().filter(|peer| !peer.is_there());
-    let names: Vec<_> = left_out.map(|peer| peer.name).collect();
     ensure!(
-        names.is_empty(),
-        "these will be left out: {}",
-        names.join(", ")
+        failed.is_empty(),
+        "these can't be installed: {}",
+        failed.join("; ")
     );
     Ok(())
 }
