@@ -1,6 +1,7 @@
-"""What the peers' servers share: a free port, a durable Redis, and uvicorn in one process."""
+"""What the peers' servers share: a free port, a durable Redis, one worker, and uvicorn in one process."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -10,9 +11,12 @@ import time
 import uvicorn
 from pydantic import BaseModel
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 
 class Submission(BaseModel):
     query: str
+    command: list[str] = ["true"]
 
 
 def free_port():
@@ -41,6 +45,27 @@ def until_open(port):
             return socket.create_connection(("127.0.0.1", port)).close()
         time.sleep(0.05)
     raise TimeoutError(f"nothing listens on port {port}")
+
+
+@contextlib.contextmanager
+def worker(program, *words, **settings):
+    """The peer's own worker, one job at a time, if `--worker` asks for it. What it says goes to `worker.log`."""
+    if "--worker" not in sys.argv:
+        yield
+        return
+    environment = {**os.environ, **settings, "PYTHONPATH": HERE, "PYTHONWARNINGS": "ignore"}
+    words = [os.path.join(os.path.dirname(sys.executable), program), *words]
+    with open("worker.log", "w") as log:
+        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def serve(app):

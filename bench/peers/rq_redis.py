@@ -1,24 +1,19 @@
 """FastAPI in front of RQ and Redis (every write synced)."""
 
-import subprocess
-
 from fastapi import FastAPI
 from redis import Redis
 from rq import Queue
 from rq.job import Job
 
 import common
+import job
 
 app = FastAPI()
 
 
-def work(query):
-    subprocess.run(["true"], check=True)
-
-
 @app.post("/jobs", status_code=201)
 def submit(submission: common.Submission):
-    return {"id": app.state.queue.enqueue("rq_redis.work", submission.query).id}
+    return {"id": app.state.queue.enqueue(job.run, submission.query, submission.command).id}
 
 
 @app.get("/jobs/{id}")
@@ -30,4 +25,5 @@ if __name__ == "__main__":
     with common.redis() as url:
         app.state.redis = Redis.from_url(url)
         app.state.queue = Queue(connection=app.state.redis)
-        common.serve(app)
+        with common.worker("rq", "worker", "--quiet", "--url", url):
+            common.serve(app)

@@ -1,10 +1,11 @@
 //! Tasks that people repeat: `cargo xtask test` installs what the tests need, where it may, and runs them all;
-//! `simulate` and `mutants` run the engine against a model of the world.
+//! `simulate` and `mutants` run the engine against a model of the world; `bench` measures.
 #![expect(
     clippy::print_stdout,
     reason = "a task says what it does and reads its environment"
 )]
 
+mod bench;
 mod large;
 mod mutants;
 mod ordeal;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
+        Some("bench") => bench::bench(&arguments),
         Some("simulate") => simulate::simulate(&arguments),
         Some("mutants") => mutants::mutants(&arguments),
         Some("torture") => ordeal::torture(&arguments),
@@ -59,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         Some("large") => large::run(),
         Some("python") => python_package(&python::prepare()?).map(drop),
         _ => bail!(
-            "usage: cargo xtask test | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
+            "usage: cargo xtask test | bench [NAME …] [OPTION …] | simulate [--seeds N] [--from S] [--seed N] | mutants [NAME] | \
              torture [--kills N] [--seed S] [--level L] | hostile [--runs N] [--level L] [--user NAME] | failpoints | large | \
              python"
         ),
@@ -76,6 +78,9 @@ fn test() -> anyhow::Result<()> {
         .filter_map(|made| made.as_ref().err())
     {
         missing.push(format!("Python packages ({error:#})"));
+    }
+    if let Err(error) = bench::peers() {
+        missing.push(format!("peers to measure ({error:#})"));
     }
     if strict && !missing.is_empty() {
         bail!(
@@ -193,6 +198,11 @@ fn root() -> PathBuf {
         .parent()
         .unwrap_or(Path::new("."))
         .to_owned()
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn cargo() -> Command {

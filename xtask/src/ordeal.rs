@@ -1,9 +1,7 @@
 //! `cargo xtask torture` and `cargo xtask hostile`: builds the server with its fail points, and the programs that
 //! torment it, and runs them.
 
-use std::path::PathBuf;
-
-use crate::{cargo, has_nextest, root, run};
+use crate::{cargo, has_nextest, run, target};
 
 /// Kills the server under load, fifty times in every test run. Arguments: `--kills N`, `--seed S`, `--level L`.
 pub(crate) fn torture(arguments: &[String]) -> anyhow::Result<()> {
@@ -38,9 +36,7 @@ fn ordeal(which: &str, arguments: &[String]) -> anyhow::Result<()> {
     let mut build = cargo();
     build.args(["build", "-p", "onelane", "--features", "failpoints"]);
     run(build.args(what))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), PathBuf::from)
-        .join("debug");
+    let target = target().join("debug");
     let mut command = std::process::Command::new(target.join("examples/ordeal"));
     command.arg(which).args(arguments);
     command.arg("--onelane").arg(target.join("onelane"));

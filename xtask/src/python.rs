@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{cargo, install_python, root, run};
+use crate::{cargo, install_python, root, run, target};
 
 /// Pinned: what builds the wheels, checks the types and runs the tests; and the workflow manager of an example. Zig is
 /// the linker that knows older C libraries.
@@ -30,8 +30,7 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
 
 /// Builds the wheel, and gives it and the server's binary that is in it.
 pub(crate) fn build(python: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target = target();
     let (host, wheels) = (host()?, target.join("wheels"));
     if wheels.is_dir() {
         std::fs::remove_dir_all(&wheels)?;

@@ -2,6 +2,8 @@
 //! one at a constant rate, whose latencies count from when a request was due (so that a server that stalls can't hide
 //! the requests that it kept from being sent).
 
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 /// Nothing is waited for longer.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -56,6 +59,61 @@ impl Shot {
             request = request.header("content-type", self.content_type);
         }
         Ok(request.body(Full::new(self.body.clone()))?)
+    }
+}
+
+/// A command that is a request: a user's own way to a program without HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Errand {
+    pub(crate) words: Vec<String>,
+    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) folder: PathBuf,
+}
+
+impl Errand {
+    /// Gives what it prints.
+    async fn run(&self) -> anyhow::Result<Bytes> {
+        let [program, words @ ..] = &self.words[..] else {
+            bail!("a command without a program");
+        };
+        let mut command = Command::new(program);
+        command.args(words).current_dir(&self.folder);
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.kill_on_drop(true).spawn()?;
+        let done = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let done = done.with_context(|| format!("`{}` does not end", self.words.join(" ")))??;
+        ensure!(
+            done.status.success(),
+            "`{}` ended with {}",
+            self.words.join(" "),
+            done.status
+        );
+        Ok(done.stdout.into())
+    }
+}
+
+/// A request, whichever way it takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Http(Shot),
+    Errand(Errand),
+}
+
+impl Call {
+    /// An errand that runs like any other process, though whoever runs it goes before them.
+    pub(crate) fn ordinary(mut self) -> Self {
+        if let Self::Errand(errand) = &mut self {
+            let ordinary = ["chrt", "-o", "0"].map(str::to_owned);
+            errand.words.splice(0..0, ordinary);
+        }
+        self
+    }
+}
+
+impl From<Shot> for Call {
+    fn from(shot: Shot) -> Self {
+        Self::Http(shot)
     }
 }
 
@@ -143,6 +201,14 @@ impl Connection {
         Ok(body)
     }
 
+    /// Makes a call that must succeed; an errand needs no connection.
+    pub(crate) async fn call(&mut self, call: &Call) -> anyhow::Result<Bytes> {
+        match call {
+            Call::Http(shot) => self.must(shot).await,
+            Call::Errand(errand) => errand.run().await,
+        }
+    }
+
     /// Sends a request that must succeed, and reads its JSON.
     pub(crate) async fn json(&mut self, shot: &Shot) -> anyhow::Result<Value> {
         let body = self.must(shot).await?;
@@ -196,28 +262,34 @@ pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
     }
 }
 
+/// A closed loop's plan: one call again and again.
+pub(crate) struct Closed<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) call: Call,
+    pub(crate) connections: usize,
+    pub(crate) lasts: Duration,
+    /// It ends early after so many calls.
+    pub(crate) most: u64,
+}
+
 /// Closed loop: so many connections for so long. Every answer must be a success.
-pub(crate) async fn closed(
-    address: &str,
-    shot: &Shot,
-    connections: usize,
-    lasts: Duration,
-) -> anyhow::Result<Measured> {
+pub(crate) async fn closed(plan: &Closed<'_>) -> anyhow::Result<Measured> {
     let mut open = Vec::new();
-    for _ in 0..connections {
-        let mut connection = Connection::new(address);
-        connection.must(shot).await?;
+    for _ in 0..plan.connections {
+        let mut connection = Connection::new(plan.address);
+        connection.call(&plan.call).await?;
         open.push(connection);
     }
+    let call = Arc::new(plan.call.clone());
+    let (lasts, most, made) = (plan.lasts, plan.most, Arc::new(AtomicU64::new(0)));
     let begun = Instant::now();
-    let shot = Arc::new(shot.clone());
     let clients = open.into_iter().map(|mut connection| {
-        let shot = Arc::clone(&shot);
+        let (call, made) = (Arc::clone(&call), Arc::clone(&made));
         tokio::spawn(async move {
             let mut latency = histogram()?;
-            while begun.elapsed() < lasts {
+            while begun.elapsed() < lasts && made.fetch_add(1, Ordering::Relaxed) < most {
                 let sent = Instant::now();
-                connection.must(&shot).await?;
+                connection.call(&call).await?;
                 record(&mut latency, sent.elapsed());
             }
             anyhow::Ok(latency)
@@ -236,7 +308,7 @@ pub(crate) async fn closed(
 pub(crate) struct Open<'a> {
     pub(crate) address: &'a str,
     /// Kinds take turns, and so do the requests of each.
-    pub(crate) kinds: Vec<Vec<Shot>>,
+    pub(crate) kinds: Vec<Vec<Call>>,
     pub(crate) rate: f64,
     pub(crate) requests: u64,
     /// Threads, each with one connection.
@@ -304,9 +376,9 @@ fn client(plan: &Open<'_>, next: &AtomicU64, begun: Instant) -> anyhow::Result<O
         record(&mut seen.lateness, due.elapsed());
         let number = usize::try_from(number)?;
         let kind = number % plan.kinds.len();
-        let shots = &plan.kinds[kind];
-        let shot = &shots[(number / plan.kinds.len()) % shots.len()];
-        runtime.block_on(connection.must(shot))?;
+        let calls = &plan.kinds[kind];
+        let call = &calls[(number / plan.kinds.len()) % calls.len()];
+        runtime.block_on(connection.call(call))?;
         record(&mut seen.kinds[kind], due.elapsed());
     }
 }

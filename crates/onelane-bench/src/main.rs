@@ -9,6 +9,7 @@
 )]
 
 mod baseline;
+mod brood;
 mod hog;
 mod load;
 mod machine;
@@ -28,7 +29,7 @@ mod warm;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,14 +74,12 @@ impl Common {
         if self.small { small } else { full }
     }
 
-    /// The peers to measure; the small form does without.
+    /// The peers to measure.
     fn peers(&self, report: &mut Report) -> Vec<peers::Peer> {
-        if self.small || self.without_peers {
+        if self.without_peers {
             return Vec::new();
         }
-        let (there, note) = peers::there();
-        report.notes.extend(note);
-        there
+        peers::there(report)
     }
 
     fn rounds(&self) -> usize {
@@ -112,7 +111,11 @@ enum Command {
     /// Whether anything grows over a long time
     Soak(soak::Length),
     /// Installs what people use today, to be measured too
-    Peers,
+    Peers {
+        /// Without what has to be compiled (pueue).
+        #[arg(long)]
+        quick: bool,
+    },
     /// The least an HTTP server can do
     #[command(hide = true)]
     Hello,
@@ -150,11 +153,15 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the runtime")?;
+    let is_server = matches!(cli.command, Command::Hello | Command::Probe { .. });
     runtime.block_on(async {
         tokio::select! {
             ended = run(&cli.common, cli.command) => ended,
             // The servers that were started are dropped, and stopped by that.
-            () = told_to_stop() => bail!("stopped by a signal"),
+            () = told_to_stop() => {
+                ensure!(is_server, "stopped by a signal");
+                Ok(())
+            }
         }
     })
 }
@@ -175,7 +182,7 @@ async fn told_to_stop() {
 async fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     std::fs::create_dir_all(&common.out)?;
     let report: Report = match command {
-        Command::Peers => return peers::install(),
+        Command::Peers { quick } => return peers::install(quick),
         Command::Hello => return baseline::hello().await,
         Command::Probe { folder } => return baseline::probe(&folder).await,
         Command::Hog { what } => return hog::run(what),

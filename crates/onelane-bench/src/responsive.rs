@@ -2,14 +2,17 @@
 //! nothing running, beside a job that hogs every core, beside one that hogs memory bandwidth and the disk, and with a
 //! long queue.
 
-use std::process::{Child, Command};
+mod others;
+
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
 
+use others::Other;
+
 use crate::Common;
-use crate::load::{Connection, Open, Opened, Shot, median, open, quantile_ms};
+use crate::load::{Call, Connection, Open, Opened, Shot, median, open, quantile_ms};
 use crate::machine::run_first;
 use crate::prepare::multiply;
 use crate::report::{Chart, Report, Table};
@@ -19,8 +22,6 @@ use crate::server::{Served, fasta, pause, submit, tools, until};
 const RATE: f64 = 400.0;
 /// So many jobs are asked about in turn.
 const ASKED_OF: usize = 100;
-/// Peers are asked more slowly: most of them could not keep up.
-const PEER_RATE: f64 = 100.0;
 const CLIENTS: usize = 24;
 const KINDS: [&str; 2] = ["submit", "status"];
 /// A hog is given so long to reach its full weight.
@@ -48,7 +49,7 @@ const SERVERS: [&str; 2] = ["Onelane", "probe"];
 
 /// What was seen of one server under one condition, round by round.
 struct Seen {
-    server: String,
+    server: &'static str,
     condition: Condition,
     meanwhile: &'static str,
     rounds: Vec<Opened>,
@@ -56,6 +57,20 @@ struct Seen {
 }
 
 impl Seen {
+    fn new(
+        server: &'static str,
+        condition: Condition,
+        meanwhile: &'static str,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            server,
+            condition,
+            meanwhile,
+            rounds: Vec::new(),
+            all: Opened::new(KINDS.len())?,
+        })
+    }
+
     fn p99_ms(&self, kind: usize) -> f64 {
         quantile_ms(&self.all.kinds[kind], 0.99)
     }
@@ -87,19 +102,12 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     let mut seen = Vec::new();
     for server in SERVERS {
         for (condition, meanwhile) in CONDITIONS {
-            let (rounds, all) = (Vec::new(), Opened::new(KINDS.len())?);
-            seen.push(Seen {
-                server: server.to_owned(),
-                condition,
-                meanwhile,
-                rounds,
-                all,
-            });
+            seen.push(Seen::new(server, condition, meanwhile)?);
         }
     }
-    let mut peers = Vec::new();
+    let mut others = Vec::new();
     for peer in common.peers(&mut report) {
-        peers.push(peer.start(common)?);
+        others.push(Other::start(common, peer)?);
     }
     let first = run_first(true);
     for _ in 0..common.rounds() {
@@ -117,30 +125,30 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
             server.end(hog).await?;
         }
     }
-    let beside = measure_peers(common, &peers).await?;
+    let beside = others::measure(common, &others, first).await?;
     run_first(false);
     let notes = [
         format!("open loop, {RATE} requests a second, half of them submissions; latencies count from when a request was due"),
         "the hogs run as Onelane's own jobs: two threads a core, or memory copies on every core and synced writes".to_owned(),
         "the probe is measured beside the same hogs, right after: what the machine itself makes of them".to_owned(),
-        format!("peers at {PEER_RATE} requests a second, beside the same hog as a plain process; a round of 1,000"),
         format!("the long queue has {queued} jobs; the probe has none"),
         format!("the generator ran before all ordinary processes: {}", if first { "yes" } else { "no, it was not allowed to" }),
         format!("process control: {}", short.process_control().await?),
     ];
     report.notes.extend(notes);
+    report.notes.extend(others::notes(&others));
     seen.extend(beside);
     tell(&mut report, &seen);
     Ok(report)
 }
 
-async fn load(common: &Common, address: &str, kinds: Vec<Vec<Shot>>) -> anyhow::Result<Opened> {
+async fn load(common: &Common, address: &str, kinds: Vec<Vec<Call>>) -> anyhow::Result<Opened> {
     load_at(address, kinds, RATE, common.pick(4000, 200)).await
 }
 
 async fn load_at(
     address: &str,
-    kinds: Vec<Vec<Shot>>,
+    kinds: Vec<Vec<Call>>,
     rate: f64,
     requests: u64,
 ) -> anyhow::Result<Opened> {
@@ -156,56 +164,6 @@ async fn load_at(
         })
     };
     tokio::task::spawn_blocking(load).await?
-}
-
-/// A hog as a worker of a peer's would start it: a plain process.
-struct PlainHog(Child);
-
-impl PlainHog {
-    fn start(what: &str) -> anyhow::Result<Self> {
-        let mut command = Command::new("chrt");
-        command.args(["-o", "0"]).arg(std::env::current_exe()?);
-        Ok(Self(command.args(["hog", what]).spawn()?))
-    }
-}
-
-impl Drop for PlainHog {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// The peers with nothing running, and beside a hog of every core; at a rate that they can keep up with.
-async fn measure_peers(common: &Common, peers: &[Served]) -> anyhow::Result<Vec<Seen>> {
-    let mut seen = Vec::new();
-    for peer in peers {
-        for (condition, meanwhile) in &CONDITIONS[..2] {
-            let (rounds, all) = (Vec::new(), Opened::new(KINDS.len())?);
-            let server = peer.name.clone();
-            seen.push(Seen {
-                server,
-                condition: *condition,
-                meanwhile,
-                rounds,
-                all,
-            });
-        }
-    }
-    for _ in 0..common.rounds() {
-        for (peer, seen) in peers.iter().zip(seen.chunks_mut(2)) {
-            let body = json!({"query": fasta(60)}).to_string();
-            let submission = Shot::post("/jobs", "application/json", body);
-            let job = peer.connection().json(&submission).await?;
-            let id = job["id"].as_str().context("a job without an id")?;
-            let kinds = vec![vec![submission], vec![Shot::get(format!("/jobs/{id}"))]];
-            seen[0].add(load_at(&peer.address, kinds.clone(), PEER_RATE, 1000).await?)?;
-            let _hog = PlainHog::start("cpu")?;
-            tokio::time::sleep(WARM_UP).await;
-            seen[1].add(load_at(&peer.address, kinds, PEER_RATE, 1000).await?)?;
-        }
-    }
-    Ok(seen)
 }
 
 fn tell(report: &mut Report, seen: &[Seen]) {
@@ -232,7 +190,7 @@ fn tell(report: &mut Report, seen: &[Seen]) {
             let ratio = idle.map_or(f64::NAN, |idle| one.ratio_to(idle, kind));
             table.row(vec![
                 (*what).into(),
-                one.server.as_str().into(),
+                one.server.into(),
                 one.meanwhile.into(),
                 latency.len().into(),
                 quantile_ms(latency, 0.5).into(),
@@ -308,14 +266,14 @@ impl Onelane {
         until(&mut connection, &id, |state| state == "cancelled").await
     }
 
-    fn shots(&self) -> Vec<Vec<Shot>> {
+    fn shots(&self) -> Vec<Vec<Call>> {
         let body = json!({"query": fasta(60)}).to_string();
         let submission = Shot::post("/api/v1/tools/noop/jobs", "application/json", body);
         let questions = self
             .ids
             .iter()
-            .map(|id| Shot::get(format!("/api/v1/jobs/{id}")));
-        vec![vec![submission], questions.collect()]
+            .map(|id| Call::from(Shot::get(format!("/api/v1/jobs/{id}"))));
+        vec![vec![submission.into()], questions.collect()]
     }
 
     async fn process_control(&self) -> anyhow::Result<String> {

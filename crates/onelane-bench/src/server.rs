@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Common;
+use crate::brood::Brood;
 use crate::load::{Connection, Shot};
 use crate::trace;
 
@@ -24,6 +25,8 @@ pub(crate) struct Served {
     pub(crate) address: String,
     child: Option<Child>,
     command: Command,
+    /// Ends before the folder goes.
+    brood: Option<Brood>,
     folder: TempDir,
 }
 
@@ -68,9 +71,18 @@ impl Served {
         Self::start("probe", command, folder)
     }
 
-    /// Another program's server, that says where it listens.
-    pub(crate) fn program(common: &Common, name: &str, command: Command) -> anyhow::Result<Self> {
-        Self::start(name, command, folder(common)?)
+    /// Another program's server, that says where it listens. What it starts ends with it.
+    pub(crate) fn program(
+        common: &Common,
+        name: &str,
+        mut command: Command,
+    ) -> anyhow::Result<Self> {
+        let folder = folder(common)?;
+        let brood = Brood::of(folder.path());
+        brood.add(&mut command);
+        let mut served = Self::start(name, command, folder)?;
+        served.brood = Some(brood);
+        Ok(served)
     }
 
     fn start(name: &str, mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
@@ -80,6 +92,7 @@ impl Served {
             address: String::new(),
             child: None,
             command,
+            brood: None,
             folder,
         };
         served.launch()?;
@@ -112,6 +125,10 @@ impl Served {
 
     pub(crate) fn pid(&self) -> anyhow::Result<u32> {
         Ok(self.child.as_ref().context("no running server")?.id())
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The data folder.
@@ -156,7 +173,8 @@ impl Drop for Served {
     }
 }
 
-fn folder(common: &Common) -> anyhow::Result<TempDir> {
+/// A folder for a server's data, on the disk to be measured; dropping it removes it.
+pub(crate) fn folder(common: &Common) -> anyhow::Result<TempDir> {
     std::fs::create_dir_all(&common.out)?;
     let out = std::path::absolute(&common.out)?;
     tempfile::tempdir_in(out).context("can't make a folder for a server's data")

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::Common;
-use crate::load::{Open, Shot, median, open, quantile_ms};
+use crate::load::{Call, Open, Shot, median, open, quantile_ms};
 use crate::machine::taken;
 use crate::report::{Cell, Chart, Report, Table};
 use crate::server::{Served, bytes_of, fasta, submit, tools};
@@ -45,12 +45,10 @@ pub(crate) async fn run(common: &Common, length: &Length) -> anyhow::Result<Repo
     let mut connection = served.connection();
     let id = submit(&mut connection, "nothing", &json!({}), "").await?;
     let body = json!({"query": fasta(60)}).to_string();
-    let mut kinds = vec![vec![Shot::get(format!("/api/v1/jobs/{id}"))]; KINDS - 1];
-    kinds.push(vec![Shot::post(
-        "/api/v1/tools/noop/jobs",
-        "application/json",
-        body,
-    )]);
+    let question = Shot::get(format!("/api/v1/jobs/{id}"));
+    let submission = Shot::post("/api/v1/tools/noop/jobs", "application/json", body);
+    let mut kinds = vec![vec![Call::from(question)]; KINDS - 1];
+    kinds.push(vec![submission.into()]);
     let mut seen = Vec::new();
     for _ in 0..windows {
         seen.push(window(&served, kinds.clone(), seconds / f64::from(windows)).await?);
@@ -62,7 +60,7 @@ pub(crate) async fn run(common: &Common, length: &Length) -> anyhow::Result<Repo
     Ok(report)
 }
 
-async fn window(served: &Served, kinds: Vec<Vec<Shot>>, seconds: f64) -> anyhow::Result<Window> {
+async fn window(served: &Served, kinds: Vec<Vec<Call>>, seconds: f64) -> anyhow::Result<Window> {
     let address = served.address.clone();
     #[expect(
         clippy::cast_possible_truncation,

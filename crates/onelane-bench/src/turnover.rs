@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::load::{Connection, Shot, median};
+use crate::peers::{self, Peer};
 use crate::report::{Chart, Report, Table};
 use crate::server::{Served, pause, submit, tools};
 use crate::trace::{self, Step};
@@ -23,18 +24,25 @@ struct Round {
     warm_job: f64,
     spawn: f64,
     commit: f64,
+    peers: Vec<f64>,
 }
 
 pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     let mut report = Report::new("turnover", common);
     let jobs = common.pick(100, 10);
+    let peers = common.peers(&mut report);
     let onelane = Served::onelane(common, &tools()?)?;
     let mut rounds = Vec::new();
     for tool in [PROCESS, WARM] {
         one_by_one(&mut onelane.connection(), tool, 5).await?;
     }
     for _ in 0..common.rounds() {
+        let mut of_peers = Vec::new();
+        for peer in &peers {
+            of_peers.push(peers::turnover::one_by_one(common, peer, jobs).await?);
+        }
         rounds.push(Round {
+            peers: of_peers,
             spawn: spawn_and_wait(jobs)?,
             commit: commits(&common.out, jobs)?,
             process_job: one_by_one(&mut onelane.connection(), PROCESS, jobs).await?,
@@ -44,7 +52,14 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     report.notes.push(format!(
         "each round: {jobs} jobs that wait in a paused queue, from the resumption to the end of the last"
     ));
-    tell(&mut report, &rounds);
+    if !peers.is_empty() {
+        report.notes.push(
+            "peers with one worker each: the jobs run `true`, and wait behind one that waits for us, from whose release to the \
+             beginning of one behind the last is measured; the starting point's server takes no request while a job runs: \
+             the next is sent when the one before is answered".to_owned(),
+        );
+    }
+    tell(&mut report, &peers, &rounds);
     drop(onelane);
     match steps(common).await {
         Ok(steps) => tell_steps(&mut report, &steps),
@@ -53,10 +68,11 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn tell(report: &mut Report, rounds: &[Round]) {
+fn tell(report: &mut Report, peers: &[Peer], rounds: &[Round]) {
     let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    let of_peer = |place: usize| median(rounds.iter().map(|round| round.peers[place]).collect());
     let mut table = Table::new("One after the other", &["what", "ms each"]);
-    let rows = [
+    let mut rows = vec![
         (
             "Onelane, a job of a process tool",
             of(|round| round.process_job),
@@ -65,8 +81,11 @@ fn tell(report: &mut Report, rounds: &[Round]) {
         ("bare spawn and wait of `true`", of(|round| round.spawn)),
         ("one durable commit of one row", of(|round| round.commit)),
     ];
-    for (what, value) in rows {
-        table.row(vec![what.into(), value.into()]);
+    for (place, peer) in peers.iter().enumerate() {
+        rows.push((peer.name, of_peer(place)));
+    }
+    for (what, value) in &rows {
+        table.row(vec![(*what).into(), (*value).into()]);
     }
     report.tables.push(table);
     report.charts.push(Chart {
@@ -95,7 +114,7 @@ fn tell(report: &mut Report, rounds: &[Round]) {
 
 /// Milliseconds each.
 #[expect(clippy::cast_precision_loss, reason = "counts of jobs")]
-fn each(since: Instant, count: usize) -> f64 {
+pub(crate) fn each(since: Instant, count: usize) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0 / count as f64
 }
 

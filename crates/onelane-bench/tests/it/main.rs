@@ -34,10 +34,15 @@ struct Left {
 }
 
 fn run(command: &str) -> Left {
+    run_with(command, &["--without-peers"])
+}
+
+fn run_with(command: &str, options: &[&str]) -> Left {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(BENCH)
         .args([command, "--small", "--out"])
         .arg(folder.path())
+        .args(options)
         .arg("--onelane")
         .arg(onelane())
         .output()
@@ -73,6 +78,38 @@ impl Left {
     }
 }
 
+const PEERS: [&str; 7] = [
+    "starting point (FastAPI)",
+    "FastAPI + Celery + Redis",
+    "FastAPI + RQ + Redis",
+    "FastAPI + Huey",
+    "FastAPI + procrastinate",
+    "pueue",
+    "task-spooler",
+];
+
+/// Each peer that is installed has as many rows as it should, with figures in `columns`; the others are named as missing.
+fn each_peer_is_measured_or_named(command: &str, title: &str, columns: &[usize], rows: usize) {
+    let left = run_with(command, &[]);
+    let notes = left.report["notes"].as_array().unwrap();
+    let notes: Vec<_> = notes.iter().map(|note| note.as_str().unwrap()).collect();
+    for peer in PEERS {
+        let is_missing = notes
+            .iter()
+            .any(|note| note.contains("left out") && note.contains(peer));
+        let table = left.rows(title);
+        let of_peer = table
+            .iter()
+            .filter(|row| row.iter().any(|cell| cell == peer));
+        let of_peer: Vec<_> = of_peer.collect();
+        let wanted = if is_missing { 0 } else { rows };
+        assert_eq!(of_peer.len(), wanted, "{peer}: {notes:?}\n{}", left.text);
+        for row in of_peer {
+            assert!(columns.iter().all(|column| number(&row[*column]) > 0.0));
+        }
+    }
+}
+
 #[expect(clippy::panic, reason = "tests fail by panicking")]
 fn panic_with(title: &str, text: &str) -> ! {
     panic!("there is no table `{title}`:\n{text}")
@@ -97,6 +134,23 @@ fn submit_measures_onelane_between_the_probe_and_the_hello() {
         assert!(rate > 1.0 && p50 > 0.0 && p99 >= p50, "{row:?}");
     }
     assert_eq!(left.report["budgets"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn submit_measures_the_peers_that_are_there_and_names_the_others() {
+    // One row for each number of connections.
+    each_peer_is_measured_or_named("submit", "Submissions", &[4, 5, 6], 2);
+}
+
+#[test]
+fn turnover_measures_the_peers_that_are_there_and_names_the_others() {
+    each_peer_is_measured_or_named("turnover", "One after the other", &[1], 1);
+}
+
+#[test]
+fn responsive_measures_the_peers_that_are_there_and_names_the_others() {
+    // Two kinds of request, idle and beside a hog.
+    each_peer_is_measured_or_named("responsive", "Answers under load", &[4, 5, 6, 7], 4);
 }
 
 #[test]
