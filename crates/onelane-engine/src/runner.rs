@@ -23,6 +23,9 @@ use crate::{EngineError, Surroundings};
 
 /// After a store or executor that failed: so long until the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// So long after an end an attempt's records are synced, unless more than so many have ended meanwhile.
+const LASTING_DELAY: Duration = Duration::from_millis(500);
+const LASTING_AT_ONCE: usize = 10;
 
 /// A match may lie across two reads: so much of the earlier one is looked at again.
 const CARRIED_BYTES: usize = 256;
@@ -65,6 +68,8 @@ pub(crate) struct Shared {
     pub floor: DiskFloor,
     pub held: Held,
     pub pausing: tokio::sync::Mutex<()>,
+    /// The input of the job that was read last for its claim, until its launch wants it: it never changes.
+    next_input: Mutex<Option<(JobId, JobInput)>>,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     /// Why a job is stuck; found anew after a restart.
@@ -210,6 +215,7 @@ impl Engine {
             held: Held::default(),
             pausing: tokio::sync::Mutex::default(),
             boot_id: setup.boot_id,
+            next_input: Mutex::default(),
             progress: Mutex::default(),
             stuck: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -414,17 +420,16 @@ async fn perform(shared: Arc<Shared>, action: Action) {
 
 async fn load(shared: &Shared, id: JobId) {
     loop {
-        let read = async {
-            Ok::<_, EngineError>((
-                shared.store.job(id).await?,
-                interruptions(shared, id).await?,
-            ))
-        };
-        match read.await {
-            Ok((Some(job), interruptions)) => {
+        let job = async { Ok::<_, EngineError>(shared.store.job(id).await?) };
+        // At once: each is a hop to another thread.
+        let input = async { Ok::<_, EngineError>(shared.store.input(id).await?) };
+        let read = tokio::try_join!(job, interruptions(shared, id), input);
+        match read {
+            Ok((Some(job), interruptions, input)) => {
+                *shared.next_input.lock() = input.map(|input| (id, input));
                 return shared.feed(Event::Loaded { job, interruptions });
             }
-            Ok((None, _)) => return shared.feed(Event::Gone(id)),
+            Ok((None, ..)) => return shared.feed(Event::Gone(id)),
             Err(error) => {
                 tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again");
             }
@@ -470,11 +475,20 @@ async fn commit(shared: &Shared, mut transition: Transition) {
     }
 }
 
-/// One after another, and beside the next job: nobody waits for it.
+/// A little later, since nobody waits for it. Of many short jobs the kernel's own write-back takes care: a sync of each
+/// one's records would hold up the next one's folder, and the store has all that decides anything.
 async fn make_lasting(executor: Arc<dyn Executor>, mut ended: mpsc::UnboundedReceiver<AttemptId>) {
-    while let Some(id) = ended.recv().await {
-        if let Err(error) = executor.make_lasting(id).await {
-            tracing::warn!(%error, job = %id.job, attempt = id.attempt, "an ended attempt's records are not synced");
+    while let Some(first) = ended.recv().await {
+        tokio::time::sleep(LASTING_DELAY).await;
+        let mut ids = vec![first];
+        while let Ok(next) = ended.try_recv() {
+            ids.push(next);
+        }
+        if ids.len() > LASTING_AT_ONCE {
+            continue;
+        }
+        if let Err(error) = executor.make_lasting(ids).await {
+            tracing::warn!(%error, "ended attempts' records are not synced: {error}");
         }
     }
 }
@@ -728,6 +742,9 @@ fn parse_progress(line: &str) -> Option<Progress> {
 
 /// A store that can't be read for a while holds a job up; that is no fault of the job's.
 pub(crate) async fn read_input(shared: &Shared, id: JobId) -> JobInput {
+    if let Some((_, input)) = shared.next_input.lock().take_if(|(job, _)| *job == id) {
+        return input;
+    }
     loop {
         match shared.store.input(id).await {
             Ok(input) => {

@@ -70,7 +70,12 @@ fn named_fail_point(path: &Path, names: [&str; 2]) {
 
 /// Syncs every name on the way to an attempt's folder: attempts/n, attempts, the job, its shard, jobs.
 pub(crate) fn sync_way(attempt: &Path) -> io::Result<()> {
-    attempt.ancestors().take(5).try_for_each(sync_folder)
+    way(attempt).try_for_each(sync_folder)
+}
+
+/// An attempt's folder and all above it, up to that of all jobs.
+pub(crate) fn way(attempt: &Path) -> impl Iterator<Item = &Path> {
+    attempt.ancestors().take(5)
 }
 
 /// Syncs every file and folder below `folder`, and `folder` itself. Symbolic links are not followed.

@@ -231,9 +231,9 @@ pub trait Executor: Send + Sync + 'static {
     /// Deletes all files of an ended job.
     async fn remove(&self, job: JobId) -> Result<(), ExecError>;
 
-    /// Syncs what is kept of an attempt besides its results, after its end was committed: until then a power cut may
+    /// Syncs what is kept of attempts besides their results, after their ends were committed: until then a power cut may
     /// take that, as the store has all of it that decides anything.
-    async fn make_lasting(&self, _id: AttemptId) -> Result<(), ExecError> {
+    async fn make_lasting(&self, _ids: Vec<AttemptId>) -> Result<(), ExecError> {
         Ok(())
     }
 

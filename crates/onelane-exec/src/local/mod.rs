@@ -1,5 +1,6 @@
 //! This machine: each attempt under its own shim and guard.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::fail_point;
-use crate::files::{reserve, sync_folder, sync_way, write_whole};
+use crate::files::{reserve, sync_folder, way, write_whole};
 use crate::layout::JobPaths;
 use crate::level::Level;
 use crate::record::{
@@ -302,18 +303,23 @@ impl Executor for LocalExecutor {
         .await
     }
 
-    async fn make_lasting(&self, id: AttemptId) -> Result<(), ExecError> {
-        let (attempt, job) = (self.folder(id), self.paths(id.job).job);
-        blocking("sync an ended attempt's records", move || {
-            for record in [attempt.join("exit.json"), job.join("job.json")] {
-                match File::open(record) {
-                    Ok(file) => file.sync_all()?,
-                    // Deleted since, or it never began.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    Err(error) => return Err(error),
+    async fn make_lasting(&self, ids: Vec<AttemptId>) -> Result<(), ExecError> {
+        let place = |id: AttemptId| (self.folder(id), self.paths(id.job).job);
+        let places: Vec<_> = ids.into_iter().map(place).collect();
+        blocking("sync ended attempts' records", move || {
+            let mut folders = BTreeSet::new();
+            for (attempt, job) in places {
+                if sync_records(&attempt, &job)? {
+                    folders.extend(way(&attempt).map(Path::to_owned));
                 }
             }
-            sync_way(&attempt)
+            // Those that the attempts share once for all of them.
+            folders
+                .iter()
+                .try_for_each(|folder| match sync_folder(folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    synced => synced,
+                })
         })
         .await
     }
@@ -335,6 +341,18 @@ impl Executor for LocalExecutor {
         self.pool.end_idle().await;
         self.end_spare().await;
     }
+}
+
+/// False where they are gone: deleted since, or the attempt never began.
+fn sync_records(attempt: &Path, job: &Path) -> io::Result<bool> {
+    for record in [attempt.join("exit.json"), job.join("job.json")] {
+        match File::open(record) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 impl LocalExecutor {
