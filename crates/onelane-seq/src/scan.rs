@@ -412,7 +412,7 @@ impl<W: Write> Scanner<'_, W> {
             let renamed = format!("{id}_{number}");
             let new = self.ids.key(&renamed);
             if self.ids.get(new)?.is_none() {
-                self.ids.set(key, number.min(FEW_REPEATS - 1))?;
+                self.ids.set(key, number)?;
                 self.ids.set(new, 1)?;
                 return Ok(renamed);
             }

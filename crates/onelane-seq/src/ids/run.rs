@@ -77,34 +77,46 @@ impl Run {
         })
     }
 
-    /// The number of a key. Keys are spread evenly, so that it is near where its share of all keys says: a page or two
-    /// are read.
     pub(super) fn find(&self, key: Key) -> io::Result<Option<u64>> {
-        let mut bytes = [0; PAGE_BYTES];
-        let (mut low, mut high) = (0, self.len);
-        let (mut low_bits, mut high_bits) = (0, u64::MAX);
-        while low < high {
-            let share = u128::from(key.bits() - low_bits) * u128::from(high - low);
-            let guess =
-                low + u64::try_from(share / (u128::from(high_bits - low_bits) + 1)).unwrap_or(0);
-            let last = high.saturating_sub(PAGE_ENTRIES).max(low);
-            let start = guess.saturating_sub(PAGE_ENTRIES / 2).clamp(low, last);
-            let end = high.min(start + PAGE_ENTRIES);
-            let page = self.page(start, end, &mut bytes)?;
-            let at = page.partition_point(|bytes| Entry::from_bytes(*bytes).key() < key);
-            let at_least = page.get(at).map(|bytes| Entry::from_bytes(*bytes));
-            match at_least {
-                Some(entry) if entry.key() == key => return Ok(Some(entry.number())),
-                // The first of the page comes after the key: so may others before the page.
-                Some(entry) if at == 0 => (high, high_bits) = (start, entry.key().bits()),
-                Some(_) => return Ok(None),
-                None => {
-                    low = end;
-                    low_bits = page.last().map_or(low_bits, bits_of);
-                }
+        let mut within = self.bounds();
+        while !within.is_empty() {
+            if let Some(entry) = self.look(key, &mut within)? {
+                return Ok((entry.key() == key).then(|| entry.number()));
             }
         }
         Ok(None)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            low: 0,
+            high: self.len,
+            low_bits: 0,
+            high_bits: u64::MAX,
+        }
+    }
+
+    /// Looks for the first entry that doesn't come before the key, in the page where it most likely is. If it isn't there
+    /// the bounds become narrower.
+    pub(super) fn look(&self, key: Key, within: &mut Bounds) -> io::Result<Option<Entry>> {
+        let mut bytes = [0; PAGE_BYTES];
+        let (start, end) = within.page_around(key);
+        let page = self.page(start, end, &mut bytes)?;
+        let entry_at = |at: usize| page.get(at).map(|bytes| Entry::from_bytes(*bytes));
+        let at = page.partition_point(|bytes| Entry::from_bytes(*bytes).key() < key);
+        match entry_at(at) {
+            Some(first) if at == 0 && first.key() != key => {
+                (within.high, within.high_bits) = (start, first.key().bits());
+                Ok(None)
+            }
+            Some(entry) => Ok(Some(entry)),
+            None => {
+                let last = page.len().checked_sub(1).and_then(entry_at);
+                within.low_bits = last.map_or(within.low_bits, |last| last.key().bits());
+                within.low = end;
+                Ok(None)
+            }
+        }
     }
 
     fn page<'b>(
@@ -121,8 +133,29 @@ impl Run {
     }
 }
 
-fn bits_of(bytes: &[u8; Entry::BYTES]) -> u64 {
-    Entry::from_bytes(*bytes).key().bits()
+/// Between which entries a key may be, and the bits of what is there.
+pub(super) struct Bounds {
+    low: u64,
+    high: u64,
+    low_bits: u64,
+    high_bits: u64,
+}
+
+impl Bounds {
+    pub(super) fn is_empty(&self) -> bool {
+        self.low >= self.high
+    }
+
+    /// The entries to read. Keys are spread evenly: one is near where its share of all keys says.
+    fn page_around(&self, key: Key) -> (u64, u64) {
+        let (keys, entries) = (self.high_bits - self.low_bits, self.high - self.low);
+        let share = u128::from(key.bits() - self.low_bits) * u128::from(entries);
+        let before = u64::try_from(share / (u128::from(keys) + 1)).unwrap_or(0);
+        let last_start = self.high.saturating_sub(PAGE_ENTRIES).max(self.low);
+        let start = (self.low + before).saturating_sub(PAGE_ENTRIES / 2);
+        let start = start.clamp(self.low, last_start);
+        (start, self.high.min(start + PAGE_ENTRIES))
+    }
 }
 
 /// The least of the entries, and which it is.

@@ -108,6 +108,25 @@ fn an_entry_is_found_wherever_it_is_in_a_run_and_what_is_between_is_not() {
 }
 
 #[test]
+fn of_a_large_run_a_page_or_two_are_read_for_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut numbers = seeded(5);
+    let run = Run::write(folder.path(), &entries(200_000, &mut numbers)).unwrap();
+    let mut pages = 0;
+    for _ in 0..1_000 {
+        let (key, mut within) = (numbers.key(), run.bounds());
+        while !within.is_empty() {
+            pages += 1;
+            if run.look(key, &mut within).unwrap().is_some() {
+                break;
+            }
+        }
+    }
+
+    assert!(pages < 2_000, "{pages}");
+}
+
+#[test]
 fn unevenly_spread_keys_are_found_too() {
     let folder = tempfile::tempdir().unwrap();
     let crowds = [0, 1 << 63, u64::MAX - 3_000].map(|from| (from..from + 3_000).step_by(3));
