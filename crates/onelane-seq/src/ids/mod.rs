@@ -63,8 +63,8 @@ impl<'a> Ids<'a> {
         if !self.filter.may_have(key) {
             return Ok(None);
         }
-        let found = self.runs.iter().map(|run| run.find(key));
-        found.filter_map(io::Result::transpose).next().transpose()
+        let mut runs = self.runs.iter();
+        runs.find_map(|run| run.find(key).transpose()).transpose()
     }
 
     /// Remembers an id, or gives it a larger number: 2⁴⁰ − 1 stands for all that are larger still.

@@ -149,7 +149,9 @@ fn the_filter_knows_all_that_was_added_and_little_else() {
     let mut filter = Filter::twice_as_wide_as(10_000);
     assert!(filter.is_wide_enough_for(19_000) && !filter.is_wide_enough_for(21_000));
     let keys: Vec<_> = (0..20_000).map(|_| numbers.key()).collect();
-    keys.iter().for_each(|key| filter.add(*key));
+    for key in &keys {
+        filter.add(*key);
+    }
     assert!(keys.iter().all(|key| filter.may_have(*key)));
     let wrong = (0..100_000).filter(|_| filter.may_have(numbers.key()));
     let wrong = wrong.count();
@@ -210,7 +212,7 @@ fn fasta(ids: &[String], numbers: &mut Numbers) -> (String, Vec<u64>) {
         let sequence = "ACGT\n".repeat(usize::try_from(1 + numbers.below(3)).unwrap());
         lines.push(line);
         line += 1 + sequence.lines().count() as u64;
-        body += &format!(">{id} some words\n{sequence}");
+        body.extend([">", id, " some words\n", &sequence]);
     }
     (body, lines)
 }
@@ -325,14 +327,10 @@ fn ids_that_find_no_place_fail_the_check() {
         scratch: Some(&gone),
         ..Check::new(Alphabet::Dna, "query")
     };
-    let ids = |count| {
-        (0..count)
-            .map(|id| format!(">{id}\nA\n"))
-            .collect::<String>()
-    };
-    let few = ids(MOST_IN_MAP - 1);
+    let ids = |count| (0..count).flat_map(|id| [format!(">{id}"), "\nA\n".to_owned()]);
+    let few: String = ids(MOST_IN_MAP - 1).collect();
     assert!(check.run(few.as_bytes(), std::io::sink()).is_ok());
-    let many = ids(MOST_IN_MAP);
+    let many: String = ids(MOST_IN_MAP).collect();
     match check.run(many.as_bytes(), std::io::sink()) {
         Err(CheckError::Io(error)) => assert_eq!(error.kind(), ErrorKind::NotFound),
         other => panic!("{other:?}"),
