@@ -1,9 +1,11 @@
 //! The entry points.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Ids;
 use crate::scan::{Scanner, Step, Stop};
 use crate::{Alphabet, CheckError, Checked};
 
@@ -58,6 +60,9 @@ pub struct Check<'a> {
     pub limits: Limits,
     /// Id of a bare sequence without header. Only its first word is used.
     pub default_id: &'a str,
+    /// A folder for nameless files with the ids seen so far, once they are more than fifty thousand: at most 32 bytes for
+    /// each. Without it all ids are kept in memory, in some 50 bytes each.
+    pub scratch: Option<&'a Path>,
 }
 
 /// Fewer residues than these say nothing: many a short peptide is made of A, C and G.
@@ -78,6 +83,7 @@ impl<'a> Check<'a> {
             refuse_nucleotides: false,
             limits: Limits::default(),
             default_id,
+            scratch: None,
         }
     }
 }
@@ -101,7 +107,16 @@ impl Check<'_> {
     ///
     /// After an error the output is incomplete and to be thrown away.
     pub fn run(&self, input: impl Read, output: impl Write) -> Result<Checked, CheckError> {
-        let mut scanner = Scanner::new(self, output);
+        self.run_with(Ids::new(self.scratch), input, output)
+    }
+
+    pub(crate) fn run_with(
+        &self,
+        ids: Ids<'_>,
+        input: impl Read,
+        output: impl Write,
+    ) -> Result<Checked, CheckError> {
+        let mut scanner = Scanner::new(self, ids, output);
         let step = pump(input, &mut scanner);
         scanner.into_result(step)
     }

@@ -5,7 +5,8 @@
 //! old line ends, a sequence without a header). Here both matter more than anything else.
 //!
 //! Input of any size passes through in constant memory, however it is cut into lines: what is
-//! kept is a hash of each id seen so far (16 bytes, to find duplicates), one header, and fixed buffers.
+//! kept is one header, fixed buffers, and, to find duplicates, hashes of the ids seen so far. Those
+//! of many go to files, where [`Check::scratch`] names a folder for them.
 //!
 //! ```
 //! use onelane_seq::{Alphabet, Check, check_bytes};
@@ -20,6 +21,7 @@ mod alphabet;
 mod check;
 mod decode;
 mod fastq;
+mod ids;
 mod report;
 mod scan;
 mod sniff;

@@ -1,12 +1,11 @@
 //! The scanner: a state machine over single characters, so that neither the size of a read nor
 //! the length of a line can make a difference.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::mem;
 
 use crate::decode::{Decoded, Decoder, printable};
+use crate::ids::{Ids, Key};
 use crate::sniff::{Sniffed, Sniffer};
 use crate::wrap::Wrapped;
 use crate::{Check, CheckError, Checked, Duplicates, InputError, looks_like_nucleotides};
@@ -87,10 +86,8 @@ pub(crate) struct Scanner<'a, W: Write> {
     /// Blanks on this line, counted as stripped only once the line turns out not to be blank.
     line_blanks: u64,
     record: Record,
-    /// The line of each id, by the id's hash: millions of ids must not fill the memory. Nobody knows the hasher's key,
-    /// so nobody can make two ids that share a hash; by chance it happens once in 10¹² inputs of a million records.
-    ids: HashMap<u64, u64>,
-    hasher: RandomState,
+    /// Each id's line; where ids are renamed, the last number that was tried for it.
+    ids: Ids<'a>,
     errors: Vec<InputError>,
     checked: Checked,
     out: Wrapped<W>,
@@ -98,7 +95,7 @@ pub(crate) struct Scanner<'a, W: Write> {
 
 /// Bytes, characters, lines.
 impl<'a, W: Write> Scanner<'a, W> {
-    pub(crate) fn new(check: &'a Check<'a>, output: W) -> Self {
+    pub(crate) fn new(check: &'a Check<'a>, ids: Ids<'a>, output: W) -> Self {
         Self {
             check,
             allowed: check.allowed(),
@@ -109,8 +106,7 @@ impl<'a, W: Write> Scanner<'a, W> {
             line: Line::Blank,
             line_blanks: 0,
             record: Record::default(),
-            ids: HashMap::new(),
-            hasher: RandomState::new(),
+            ids,
             errors: Vec::new(),
             checked: Checked::default(),
             out: Wrapped::new(output),
@@ -381,33 +377,46 @@ impl<W: Write> Scanner<'_, W> {
     }
 
     /// Remembers an id; gives the one to write.
-    fn register(&mut self, mut id: String) -> Result<String, Stop> {
-        let start = self.record.start;
-        let hash = self.hasher.hash_one(&id);
-        if let Some(line) = self.ids.get(&hash).copied() {
-            if self.check.duplicates == Duplicates::Refuse {
-                self.record.id = Some(id.clone());
-                let message =
-                    format!("the id '{id}' was already used on line {line}; ids must differ");
-                self.error(start, None, message)?;
-                return Ok(id);
+    fn register(&mut self, id: String) -> Result<String, Stop> {
+        let key = self.ids.key(&id);
+        let id = match (self.ids.get(key)?, self.check.duplicates) {
+            (None, Duplicates::Refuse) => {
+                self.ids.set(key, self.record.start.line)?;
+                id
             }
-            id = self.renamed(&id);
-            self.checked.stripped.ids_renamed += 1;
-        }
+            (None, Duplicates::Rename) => {
+                self.ids.set(key, 1)?;
+                id
+            }
+            (Some(line), Duplicates::Refuse) => return self.repeated(id, line),
+            (Some(tried), Duplicates::Rename) => self.renamed(&id, key, tried)?,
+        };
         self.checked.first_id.get_or_insert_with(|| id.clone());
-        let hash = self.hasher.hash_one(&id);
-        self.ids.insert(hash, start.line);
+        Ok(id)
+    }
+
+    fn repeated(&mut self, id: String, line: u64) -> Result<String, Stop> {
+        self.record.id = Some(id.clone());
+        let message = format!("the id '{id}' was already used on line {line}; ids must differ");
+        self.error(self.record.start, None, message)?;
         Ok(id)
     }
 
     /// The id with the first number that makes it new. Where an id is there very often the search goes on from the
     /// record's own number, which is most likely free.
-    fn renamed(&self, id: &str) -> String {
-        let of = |number: u64| format!("{id}_{number}");
-        let is_new = |number: &u64| !self.ids.contains_key(&self.hasher.hash_one(of(*number)));
-        let mut numbers = (2..FEW_REPEATS).chain(self.record.number..);
-        of(numbers.find(is_new).unwrap_or(self.record.number))
+    fn renamed(&mut self, id: &str, key: Key, tried: u64) -> Result<String, Stop> {
+        self.checked.stripped.ids_renamed += 1;
+        let mut numbers = (tried + 1..FEW_REPEATS).chain(self.record.number..);
+        loop {
+            let number = numbers.next().unwrap_or(self.record.number);
+            let renamed = format!("{id}_{number}");
+            let new = self.ids.key(&renamed);
+            if self.ids.get(new)?.is_none() {
+                self.ids.set(key, number)?;
+                self.ids.set(new, 1)?;
+                return Ok(renamed);
+            }
+        }
     }
 
     fn end_header(&mut self) -> Step {

@@ -448,6 +448,11 @@ impl<'a> Intake<'a> {
     ) {
         let (checked_path, checked_relative) = (beside(path), beside(relative));
         self.made.push(checked_path.clone());
+        // Beside the upload: what room there is for it was looked at, and a temporary folder may be memory.
+        let check = Check {
+            scratch: path.parent(),
+            ..check
+        };
         match check_file(format, &check, path, &checked_path) {
             Ok((checked, hash)) => {
                 let content = AcceptedContent::Upload(checked_relative);

@@ -18,6 +18,7 @@ const CHECK: Check<'static> = Check {
         max_header_bytes: 40,
     },
     default_id: "query",
+    scratch: None,
 };
 
 /// Pieces that meet in all the ways that matter, good and bad.
