@@ -1,4 +1,4 @@
-//! Sorted entries in a nameless file.
+//! Sorted entries in a file that has no name.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -77,6 +77,7 @@ impl Run {
         })
     }
 
+    /// The number of a key.
     pub(super) fn find(&self, key: Key) -> io::Result<Option<u64>> {
         let mut within = self.bounds();
         while !within.is_empty() {
