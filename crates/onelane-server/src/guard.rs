@@ -12,12 +12,23 @@ use axum::response::{IntoResponse, Response};
 use crate::ServerConfig;
 use crate::problem::{ApiError, Code};
 
-pub(crate) async fn guard(
-    State(config): State<Arc<ServerConfig>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = match check(&config, request.uri(), request.headers()) {
+/// What the guard knows.
+#[derive(Clone)]
+pub(crate) struct Known {
+    config: Arc<ServerConfig>,
+    /// Clients tell by it whether it is Onelane that answers.
+    name: Option<HeaderValue>,
+}
+
+impl Known {
+    pub(crate) fn of(config: Arc<ServerConfig>) -> Self {
+        let name = HeaderValue::try_from(format!("onelane/{}", config.version)).ok();
+        Self { config, name }
+    }
+}
+
+pub(crate) async fn guard(State(known): State<Known>, request: Request, next: Next) -> Response {
+    let mut response = match check(&known.config, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -27,8 +38,7 @@ pub(crate) async fn guard(
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // Clients tell by it whether it is Onelane that answers.
-    if let Ok(name) = HeaderValue::try_from(format!("onelane/{}", config.version)) {
+    if let Some(name) = known.name {
         headers.insert(header::SERVER, name);
     }
     response
@@ -119,9 +129,9 @@ mod tests {
             tools: crate::ToolsSource::Builtin,
             version: "0".into(),
         };
-        let app = Router::new()
-            .route("/", routing::get(async || "in"))
-            .layer(middleware::from_fn_with_state(Arc::new(config), guard));
+        let app = Router::new().route("/", routing::get(async || "in")).layer(
+            middleware::from_fn_with_state(Known::of(Arc::new(config)), guard),
+        );
         let mut request = Request::builder().uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -76,5 +76,8 @@ pub fn router(handle: Handle, config: ServerConfig) -> Router {
         })
         // Bodies have limits of their own, which name what to do instead.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(config, guard::guard))
+        .layer(middleware::from_fn_with_state(
+            guard::Known::of(config),
+            guard::guard,
+        ))
 }

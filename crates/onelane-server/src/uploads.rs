@@ -17,8 +17,7 @@ use crate::problem::{ApiError, Code};
 /// A submission's upload folder. Dropped without [`Uploads::keep`], also when the client hangs up, it is removed.
 pub(crate) struct Uploads {
     handle: Handle,
-    root: PathBuf,
-    name: String,
+    id: JobId,
     files: usize,
     inline_left: usize,
     keep: bool,
@@ -35,8 +34,7 @@ impl Uploads {
     pub(crate) fn new(handle: &Handle, id: JobId) -> Self {
         Self {
             handle: handle.clone(),
-            root: handle.uploads().to_owned(),
-            name: id.to_string(),
+            id,
             files: 0,
             inline_left: INLINE_BYTES,
             keep: false,
@@ -44,7 +42,7 @@ impl Uploads {
     }
 
     fn folder(&self) -> PathBuf {
-        self.root.join(&self.name)
+        self.handle.uploads().join(self.id.to_string())
     }
 
     /// No file came with the submission, or none that wasn't small.
@@ -122,9 +120,9 @@ impl Uploads {
         let failed = |e: std::io::Error| ApiError::io("can't write an upload", &e);
         self.handle.check_room()?;
         fs::create_dir_all(self.folder()).await.map_err(failed)?;
-        let relative = Path::new(&self.name).join(self.files.to_string());
+        let relative = Path::new(&self.id.to_string()).join(self.files.to_string());
         self.files += 1;
-        let path = self.root.join(&relative);
+        let path = self.handle.uploads().join(&relative);
         let mut file = File::create_new(&path).await.map_err(failed)?;
         file.write_all(&head).await.map_err(failed)?;
         let mut unchecked = 0;
@@ -153,13 +151,13 @@ impl Uploads {
             return Ok(());
         }
         let uploaded = accepted.iter().filter_map(|file| match &file.content {
-            AcceptedContent::Upload(relative) => Some(self.root.join(relative)),
+            AcceptedContent::Upload(relative) => Some(self.handle.uploads().join(relative)),
             AcceptedContent::Inline(_) => None,
         });
         let (needed, folder, root) = (
             uploaded.collect::<Vec<_>>(),
             self.folder(),
-            self.root.clone(),
+            self.handle.uploads().to_owned(),
         );
         let settled =
             tokio::task::spawn_blocking(move || settle_blocking(&needed, &folder, &root)).await;

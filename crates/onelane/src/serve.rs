@@ -1,7 +1,7 @@
 //! The one place where everything is put together.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -25,7 +25,38 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
 
 /// The system's clock and dice.
-struct System;
+#[derive(Default)]
+struct System {
+    dice: Mutex<Dice>,
+}
+
+/// Random bytes for some ids: asking the kernel for each is a call too many in a submission. So few come in one piece
+/// (getrandom(2)).
+struct Dice {
+    bytes: [u8; 250],
+    used: usize,
+}
+
+impl Default for Dice {
+    fn default() -> Self {
+        let bytes = [0; 250];
+        let used = bytes.len();
+        Self { bytes, used }
+    }
+}
+
+impl Dice {
+    fn throw(&mut self) -> [u8; 10] {
+        if self.used == self.bytes.len() {
+            // Fails only before the kernel's pool is ready; ids stay unique by their time then.
+            rustix::rand::getrandom(&mut self.bytes, rustix::rand::GetRandomFlags::empty()).ok();
+            self.used = 0;
+        }
+        let from = self.used;
+        self.used += 10;
+        std::array::from_fn(|at| self.bytes[from + at])
+    }
+}
 
 impl Surroundings for System {
     #[expect(
@@ -40,10 +71,10 @@ impl Surroundings for System {
     }
 
     fn random(&self) -> [u8; 10] {
-        let mut bytes = [0; 10];
-        // Fails only before the kernel's pool is ready; ids stay unique by their time then.
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok();
-        bytes
+        self.dice
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .throw()
     }
 }
 
@@ -187,7 +218,7 @@ async fn start_engine(
     let setup = Setup {
         store: Arc::new(store),
         executor: Arc::new(executor),
-        surroundings: Arc::new(System),
+        surroundings: Arc::new(System::default()),
         machine: resolved.machine,
         tools: resolved.file.tools,
         default_tool: resolved.file.server.default_tool,
