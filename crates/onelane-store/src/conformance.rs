@@ -533,7 +533,7 @@ sentences! {
         assert_eq!(list(store, filter(&[StateWord::Queued])).await?, [id(3), id(2), id(1)]);
         assert_eq!(list(store, filter(&StateWord::ALL)).await?.len(), 4);
         assert_eq!(list(store, filter(&[StateWord::Failed])).await?, []);
-        let second = store.job(id(2)).await?.unwrap();
+        let second = store.job(id(2)).await?.ok_or(StoreError::NoSuchJob(id(2)))?;
         store.transition(claim(&second)).await?;
         assert_eq!(list(store, filter(&[StateWord::Queued])).await?, [id(3), id(1)]);
         assert_eq!(list(store, filter(&[StateWord::Starting])).await?, [id(2)]);
@@ -608,7 +608,7 @@ sentences! {
             assert_eq!(found, [id(0x1f)], "{length}");
         }
         assert_eq!(store.ids_by_suffix("1F", 10).await?, [id(0x1f)]);
-        let ended = store.job(id(0x1f)).await?.unwrap();
+        let ended = store.job(id(0x1f)).await?.ok_or(StoreError::NoSuchJob(id(0x1f)))?;
         store.transition(to(&ended, cancelled())).await?;
         for length in [1, 4, 8, 36] {
             let suffix = &text[36 - length..];

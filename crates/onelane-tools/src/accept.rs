@@ -116,11 +116,8 @@ impl ToolDefinition {
     /// Whether [`Self::accept`] comes back without asking the disk and soon: what was given is in memory and has at most
     /// so many bytes, and no parameter's choices are files.
     pub fn accepts_at_once(&self, given: &[(String, Given)], most_bytes: usize) -> bool {
-        let bytes = given.iter().map(|(_, given)| given.bytes());
-        let all = bytes.fold(Some(0), |sum, more| {
-            more.and_then(|more| sum.map(|sum: usize| sum.saturating_add(more)))
-        });
-        all.is_some_and(|all| all <= most_bytes)
+        let bytes: Option<usize> = given.iter().map(|(_, given)| given.bytes()).sum();
+        bytes.is_some_and(|bytes| bytes <= most_bytes)
             && !self.params.values().any(Param::choices_come_from_disk)
     }
 }

@@ -173,7 +173,10 @@ async fn a_long_history_hides_nothing_that_waits() {
         queued(&[&first.tool]),
         queued(&[&first.tool, "x"]),
     ] {
-        assert_eq!(store.jobs(filter).await.unwrap(), [first.clone()]);
+        assert_eq!(
+            store.jobs(filter).await.unwrap(),
+            std::slice::from_ref(&first)
+        );
     }
     let tagged = JobFilter {
         tags: vec!["no such".into()],
