@@ -65,11 +65,14 @@ impl Brood {
 impl Drop for Brood {
     fn drop(&mut self) {
         let since = Instant::now();
+        let mut was_empty = false;
         loop {
             let pids = self.pids();
-            if pids.is_empty() {
+            if pids.is_empty() && was_empty {
                 return;
             }
+            // A process that begins another program has no environment for a moment, so one look is not enough.
+            was_empty = pids.is_empty();
             if since.elapsed() > PATIENCE {
                 eprintln!("these processes do not end: {pids:?}");
                 return;
@@ -104,6 +107,10 @@ mod tests {
         said.read_line(&mut line).unwrap();
         shell.wait().unwrap();
         let pid: i32 = line.trim().parse().unwrap();
+        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        while name().trim() != "sleep" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert!(brood.has(pid) && !stranger.has(pid));
         drop(stranger);
         assert!(brood.has(pid), "another one's end is not its end");
