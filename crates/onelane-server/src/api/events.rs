@@ -61,8 +61,11 @@ impl Follow {
         while !self.ended {
             // Before the question, so that a change after it wakes us up.
             self.watch.mark_unchanged();
-            let job = self.handle.job(self.id).await.ok()??;
-            if let Some(event) = self.event(&job).await? {
+            let (job, known) = self.handle.shown(self.id).await.ok()??;
+            let view = view::with(&self.handle, &job, known);
+            let text = serde_json::to_string(&view).ok()?;
+            self.ended = view.state.is_final();
+            if let Some(event) = self.event(&job, text) {
                 return Some((Ok(event), self));
             }
             self.watch.changed().await.ok()?;
@@ -70,24 +73,17 @@ impl Follow {
         None
     }
 
-    async fn event(&mut self, job: &Job) -> Option<Option<Event>> {
-        let view = view::job(&self.handle, job).await.ok()?;
-        let text = serde_json::to_string(&view).ok()?;
+    fn event(&mut self, job: &Job, text: String) -> Option<Event> {
         let is_change = self.seen.is_none_or(|seen| seen < job.changed_seq);
-        self.ended = view.state.is_final();
         let name = match () {
             () if self.ended => "end",
             () if is_change => "state",
             () if text != self.sent => "progress",
-            () => return Some(None),
+            () => return None,
         };
         self.seen = Some(job.changed_seq);
         self.sent.clone_from(&text);
-        Some(Some(
-            Event::default()
-                .event(name)
-                .id(job.changed_seq.to_string())
-                .data(text),
-        ))
+        let event = Event::default().event(name);
+        Some(event.id(job.changed_seq.to_string()).data(text))
     }
 }

@@ -1,5 +1,7 @@
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,11 +11,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use onelane_api::Problem;
-use onelane_core::{AttemptNo, JobId};
+use onelane_core::{AttemptNo, Job, JobId};
 use onelane_engine::Handle;
 use rustix::fs::SeekFrom;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 
 use crate::options::Options;
@@ -62,7 +63,7 @@ async fn whole(path: &std::path::Path, headers: &HeaderMap) -> Result<Response, 
     match serve_file::open(path).await {
         // Cut while it grows: its hole must not come as zeros.
         Some((file, _)) if has_hole(&file).await => {
-            let reader = Reader::new(file);
+            let reader = Reader::new(file).await;
             let body = stream::try_unfold(reader, async |mut reader: Reader| {
                 Ok::<_, io::Error>(reader.read().await?.map(|bytes| (bytes, reader)))
             });
@@ -96,6 +97,7 @@ pub(crate) async fn newest(
             handle,
             id: job.id,
             log,
+            job: None,
             attempt: 0,
             file: None,
         };
@@ -151,58 +153,68 @@ async fn has_hole(file: &File) -> bool {
 
 /// Reads a log, and says where something is left out.
 struct Reader {
-    file: File,
+    file: Arc<std::fs::File>,
     at: u64,
 }
 
 impl Reader {
-    fn new(file: File) -> Self {
+    async fn new(file: File) -> Self {
+        let file = Arc::new(file.into_std().await);
         Self { file, at: 0 }
     }
 
-    /// The next bytes; nothing at the end, for now.
+    /// The next bytes; nothing at the end, for now. Whether there are any is asked on the spot, which takes a microsecond:
+    /// many follow a log that says nothing.
     async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        let begin = self.seek(SeekFrom::Data(self.at)).await?;
-        if begin > self.at {
-            return Ok(Some(self.skip_to(begin)));
+        if self.file.metadata()?.len() <= self.at {
+            return Ok(None);
         }
-        self.file.seek(io::SeekFrom::Start(begin)).await?;
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let count = self.file.read(&mut chunk).await?;
-        // The hole may have grown over what was just read, or over the end of it.
-        let begin = self.seek(SeekFrom::Data(self.at)).await?;
-        if begin > self.at {
-            return Ok(Some(self.skip_to(begin)));
-        }
-        let hole = self.seek(SeekFrom::Hole(self.at)).await?;
-        let count = if hole > self.at {
-            (count as u64).min(hole - self.at)
-        } else {
-            count as u64
-        };
-        self.at += count;
-        chunk.truncate(usize::try_from(count).unwrap_or(0));
-        Ok((count > 0).then(|| chunk.into()))
+        let (file, at) = (Arc::clone(&self.file), self.at);
+        let read = tokio::task::spawn_blocking(move || read_part(&file, at)).await;
+        let (bytes, at) = read.map_err(io::Error::other)??;
+        self.at = at;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
+}
 
-    /// Where the next data or hole is; where it was asked from at the end, or where holes are not known.
-    async fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let file = self.file.try_clone().await?.into_std().await;
-        match (rustix::fs::seek(&file, to), to) {
-            (Ok(place), _) => Ok(place),
-            (
-                Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL),
-                SeekFrom::Data(at) | SeekFrom::Hole(at),
-            ) => Ok(at),
-            (Err(error), _) => Err(error.into()),
-        }
+/// What follows this place, at most a chunk, and where that ends.
+fn read_part(file: &std::fs::File, at: u64) -> io::Result<(Bytes, u64)> {
+    let begin = seek(file, SeekFrom::Data(at))?;
+    if begin > at {
+        return Ok((left_out(begin - at), begin));
     }
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let count = file.read_at(&mut chunk, at)? as u64;
+    // The hole may have grown over what was just read, or over the end of it.
+    let begin = seek(file, SeekFrom::Data(at))?;
+    if begin > at {
+        return Ok((left_out(begin - at), begin));
+    }
+    let hole = seek(file, SeekFrom::Hole(at))?;
+    let count = if hole > at {
+        count.min(hole - at)
+    } else {
+        count
+    };
+    let bytes = usize::try_from(count).unwrap_or(0);
+    // Copied, so that a line that waits for its client does not hold a whole chunk.
+    Ok((Bytes::copy_from_slice(&chunk[..bytes]), at + count))
+}
 
-    fn skip_to(&mut self, begin: u64) -> Bytes {
-        let skipped = begin - self.at;
-        self.at = begin;
-        format!("\n[onelane: {skipped} bytes are left out here]\n").into()
+/// Where the next data or hole is; where it was asked from at the end, or where holes are not known.
+fn seek(file: &std::fs::File, to: SeekFrom) -> io::Result<u64> {
+    match (rustix::fs::seek(file, to), to) {
+        (Ok(place), _) => Ok(place),
+        (
+            Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL),
+            SeekFrom::Data(at) | SeekFrom::Hole(at),
+        ) => Ok(at),
+        (Err(error), _) => Err(error.into()),
     }
+}
+
+fn left_out(skipped: u64) -> Bytes {
+    format!("\n[onelane: {skipped} bytes are left out here]\n").into()
 }
 
 /// A log that is followed, from the attempt that is the newest at first through all later ones.
@@ -211,6 +223,8 @@ struct Tail {
     id: JobId,
     log: Log,
     watch: watch::Receiver<u64>,
+    /// As it was when there was news of it last.
+    job: Option<Job>,
     /// 0 until there is one.
     attempt: AttemptNo,
     file: Option<Reader>,
@@ -219,10 +233,9 @@ struct Tail {
 impl Tail {
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
         loop {
-            // Both before reading: what is written or changed later wakes us up or is read next time, and the log of a
-            // job seen ended is complete.
-            self.watch.mark_unchanged();
-            let Some(job) = self.handle.job(self.id).await.map_err(io::Error::other)? else {
+            // The job first: what is written later wakes us up or is read next time, and the log of a job seen ended is
+            // complete.
+            let Some(job) = self.job().await? else {
                 return Ok(None);
             };
             if self.attempt == 0 {
@@ -239,13 +252,28 @@ impl Tail {
         }
     }
 
-    /// Waits for news; false when there won't be any.
+    /// The job, asked for again after there was news of it.
+    async fn job(&mut self) -> io::Result<Option<Job>> {
+        if self.job.is_none() || self.watch.has_changed().unwrap_or(true) {
+            // Before the question, so that a change after it is noticed.
+            self.watch.mark_unchanged();
+            self.job = self.handle.job(self.id).await.map_err(io::Error::other)?;
+        }
+        Ok(self.job.clone())
+    }
+
+    /// Waits for news, or for the time to look at the file again; false when there won't be any.
     async fn wake(&mut self) -> bool {
         if self.attempt == 0 {
-            return self.watch.changed().await.is_ok();
+            let news = self.watch.changed().await.is_ok();
+            self.job = None;
+            return news;
         }
         tokio::select! {
-            news = self.watch.changed() => news.is_ok(),
+            news = self.watch.changed() => {
+                self.job = None;
+                news.is_ok()
+            }
             () = tokio::time::sleep(GROWTH_CHECK) => true,
         }
     }
@@ -253,9 +281,10 @@ impl Tail {
     async fn read(&mut self) -> io::Result<Option<Bytes>> {
         if self.file.is_none() && self.attempt > 0 {
             let path = self.log.path(&self.handle, self.id, self.attempt);
-            self.file = serve_file::open(&path)
-                .await
-                .map(|(file, _)| Reader::new(file));
+            self.file = match serve_file::open(&path).await {
+                Some((file, _)) => Some(Reader::new(file).await),
+                None => None,
+            };
         }
         match &mut self.file {
             Some(reader) => reader.read().await,
