@@ -330,10 +330,11 @@ impl World {
         cut_off.count()
     }
 
-    /// Claimed anew after a power cut had undone the claim, and then found in its old folder: the cut ended it.
+    /// Claimed anew after a power cut had undone the claim, and then found in its old folder: the cut ended it. Without a
+    /// lock the folder tells nothing: that attempt never began, and was cut off in the boot that it was claimed in.
     fn is_of_another_boot(&self, claim: AttemptKey, boot: u32) -> bool {
         let attempt = self.attempts.get(&claim);
-        attempt.is_some_and(|attempt| attempt.made_in != boot)
+        attempt.is_some_and(|attempt| attempt.has_lock && attempt.made_in != boot)
     }
 
     /// Nothing of the attempt may run, or start, once the job has left it.
