@@ -5,7 +5,7 @@ use std::time::Duration;
 use onelane_core::{Job, JobId, JobState, StopReason, Timestamp};
 use onelane_exec::{JobPaths, fail_point};
 use onelane_store::{
-    AttemptRecord, Idempotency, JobFilter, JobInput, NewJob, Particulars, StoreError, Submitted,
+    AttemptRecord, Idempotency, JobFilter, NewJob, Particulars, StoreError, Submitted,
 };
 use onelane_tools::{Tool, ToolDefinition};
 use tokio::sync::watch;
@@ -169,11 +169,6 @@ impl Handle {
     /// Ids that end with this text.
     pub async fn ids_by_suffix(&self, suffix: &str, limit: usize) -> Result<Vec<JobId>> {
         Ok(self.shared.store.ids_by_suffix(suffix, limit).await?)
-    }
-
-    /// A job's parameters.
-    pub async fn input(&self, id: JobId) -> Result<Option<JobInput>> {
-        Ok(self.shared.store.input(id).await?)
     }
 
     /// What these jobs are shown with besides their rows and places, in their order.

@@ -254,9 +254,7 @@ impl Tail {
 
     /// The job, asked for again after there was news of it.
     async fn job(&mut self) -> io::Result<Option<Job>> {
-        if self.job.is_none() || self.watch.has_changed().unwrap_or(true) {
-            // Before the question, so that a change after it is noticed.
-            self.watch.mark_unchanged();
+        if self.job.is_none() {
             self.job = self.handle.job(self.id).await.map_err(io::Error::other)?;
         }
         Ok(self.job.clone())

@@ -3,6 +3,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{FromRequest, Multipart, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,8 +27,6 @@ use crate::{OWNER, Server, curl, find, view};
 const OPTIONS: [&str; 6] = ["name", "priority", "tag", "after", "fresh", "wait"];
 const MAX_NAME_CHARS: usize = 255;
 const MAX_TAGS: usize = 64;
-/// An ordinary job's view fits.
-const VIEW_BYTES: usize = 2048;
 const MAX_KEY_CHARS: usize = 255;
 /// Checked on the spot, in well under a millisecond; what is longer may not hold up other requests.
 const AT_ONCE_BYTES: usize = 64 * 1024;
@@ -361,13 +360,8 @@ async fn answer(handle: &Handle, taken: Taken, wait: Duration) -> Result<Respons
     } else {
         StatusCode::CREATED
     };
-    let mut body = Vec::with_capacity(VIEW_BYTES);
-    serde_json::to_writer(&mut body, &view).map_err(ApiError::internal)?;
-    let headers = [
-        (header::LOCATION, view::path(job.id)),
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-    ];
-    Ok((status, headers, body).into_response())
+    let location = [(header::LOCATION, view::path(job.id))];
+    Ok((status, location, Json(view)).into_response())
 }
 
 #[cfg(test)]
