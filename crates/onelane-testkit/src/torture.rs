@@ -250,7 +250,8 @@ pub async fn run(plan: Plan) -> Report {
         ended.unwrap();
     }
     drain(&world).await;
-    check::all(&world, &server, &plan.child, killer.figures()).await
+    let figures = killer.figures();
+    check::all(&world, &server, &plan.child, killer.tools, figures).await
 }
 
 async fn drain(world: &World) {

@@ -106,6 +106,7 @@ pub(super) async fn all(
     world: &World,
     server: &TestServer,
     child: &Path,
+    tools_killed: u64,
     mut figures: Vec<(&'static str, u64)>,
 ) -> Report {
     let jobs = every_job(world).await;
@@ -121,6 +122,10 @@ pub(super) async fn all(
     for job in jobs.values() {
         ledger.saw(job, false);
         one_job(ledger, job, &marks, server);
+    }
+    let loading = jobs.values().filter(|job| lost_its_loading_worker(job));
+    if u64::try_from(loading.count()).unwrap() > tools_killed {
+        ledger.violation("more workers were ended while they loaded than were killed".to_owned());
     }
     for process in &left {
         ledger.violation(format!("left over: {process}"));
@@ -244,6 +249,7 @@ fn wrong_end(ledger: &Ledger, job: &Value, attempt: u64) -> Option<&'static str>
         // A request that was cut off may have been carried out all the same.
         ("cancelled", _) if !wished => Some("nobody has cancelled it"),
         ("failed", Some("exit")) if !known.fails => Some("its tool does not fail"),
+        ("failed", Some("start_failed")) if lost_its_loading_worker(job) => None,
         ("failed", Some("interrupted" | "start_failed")) if attempt < 3 => {
             Some("it was not tried three times")
         }
@@ -251,6 +257,13 @@ fn wrong_end(ledger: &Ledger, job: &Value, attempt: u64) -> Option<&'static str>
         | ("failed", Some("exit" | "signal" | "interrupted" | "start_failed")) => None,
         _ => Some("it has no reason to end so"),
     }
+}
+
+/// Its worker was killed before its `hello`: a tool that ends by itself, which is not tried again.
+fn lost_its_loading_worker(job: &Value) -> bool {
+    let message = text(&job["failure"]["message"]);
+    job["failure"]["kind"] == "start_failed"
+        && message.starts_with("its worker was ended by signal 9 before it was ready")
 }
 
 /// Shims get a moment to leave, and warm workers the time that an idle one stays.
