@@ -367,14 +367,20 @@ impl World {
         let ended_well = matches!(how, Some((Outcome::Exit { code: 0 }, None)));
         let stopped_by_wish = matches!(how, Some((_, Some(StopReason::Cancel))));
         let was_queued = row.job.state.word() == StateWord::Queued;
+        let cancelled = wish.to.word() == StateWord::Cancelled;
+        let claim = (wish.id, row.job.attempt);
+        // Cancelled after it was claimed anew and before it was launched: nobody has looked into its old folder, just as
+        // when it is cancelled while it waits.
+        let is_unseen = cancelled
+            && self.ledger.claimed_in.get(&claim) == Some(&self.boot)
+            && self.is_of_another_boot(claim, self.boot);
         let succeeds = wish.to.word() == StateWord::Succeeded;
-        if succeeds != (ended_well && !was_queued) {
+        if succeeds != (ended_well && !was_queued && !is_unseen) {
             let to = wish.to.word();
             self.accuse(format!(
                 "ending: {name} becomes {to}, its tool ended as {how:?}"
             ));
         }
-        let cancelled = wish.to.word() == StateWord::Cancelled;
         if stopped_by_wish && !cancelled {
             self.accuse(format!(
                 "cancel: {name} was stopped by wish and is not cancelled"
