@@ -6,7 +6,7 @@ use onelane_core::{
     AttemptNo, Capacity, FailureKind, Job, JobId, JobState, OnInterrupt, OrderKey, StateWord,
     StopReason,
 };
-use onelane_exec::{AttemptId, Outcome};
+use onelane_exec::{AttemptId, OTHER_BOOT, Outcome};
 use onelane_store::{QueueEntry, Transition};
 
 use super::attempt::Attempt;
@@ -324,7 +324,7 @@ impl World {
                 record.outcome.as_deref(),
                 Some("interrupted" | "never_started")
             ) && self.ledger.claimed_in.get(&claim) == Some(&boot)
-                && !self.is_of_another_boot(claim, boot)
+                && !(self.is_of_another_boot(claim, boot) && self.tells_its_boot(claim))
                 && !self.ledger.hindered.contains(&claim)
         });
         cut_off.count()
@@ -335,6 +335,16 @@ impl World {
     fn is_of_another_boot(&self, claim: AttemptKey, boot: u32) -> bool {
         let attempt = self.attempts.get(&claim);
         attempt.is_some_and(|attempt| attempt.has_lock && attempt.made_in != boot)
+    }
+
+    /// A record of an earlier boot that says by itself how the attempt was cut off does not say in which boot: such an
+    /// attempt counts in the boot of its claim, like any other.
+    fn tells_its_boot(&self, claim: AttemptKey) -> bool {
+        let exit = self
+            .attempts
+            .get(&claim)
+            .and_then(|attempt| attempt.exit.as_ref());
+        exit.is_none_or(|exit| exit.proof == OTHER_BOOT)
     }
 
     /// Nothing of the attempt may run, or start, once the job has left it.
