@@ -176,6 +176,7 @@ type Started = Arc<Mutex<Option<Result<Engine, EngineError>>>>;
 
 /// A server's life: dropping it is kill -9.
 struct Server {
+    store: Arc<ModelStore>,
     engine: Started,
     clients: Vec<Client>,
     // Last, so that what it runs goes after what holds it.
@@ -192,6 +193,13 @@ impl Server {
         let engine = self.engine.lock();
         let engine = engine.as_ref().and_then(|engine| engine.as_ref().ok());
         engine.map(Engine::handle)
+    }
+}
+
+impl Drop for Server {
+    /// A server holds its store, which holds the server's sink: a process would take both along.
+    fn drop(&mut self) {
+        self.store.sink.lock().take();
     }
 }
 
@@ -422,11 +430,12 @@ impl Schedule {
             world.note(|_| "a server starts".into());
             world.boot_id()
         };
+        let store = Arc::new(ModelStore {
+            world: world.clone(),
+            sink: Mutex::default(),
+        });
         let setup = Setup {
-            store: Arc::new(ModelStore {
-                world: world.clone(),
-                sink: Mutex::default(),
-            }),
+            store: store.clone(),
             executor: Arc::new(ModelExecutor {
                 world: world.clone(),
             }),
@@ -449,6 +458,7 @@ impl Schedule {
             *slot.lock() = Some(started);
         });
         self.server = Some(Server {
+            store,
             engine,
             clients: Vec::new(),
             runtime,
