@@ -52,10 +52,15 @@ impl Checkpointer {
     }
 }
 
+/// The first round is for what an earlier process left: many lives, each too short to ask for a checkpoint, would leave
+/// a log without end, and every start has to read all of it.
 fn run(db: &Connection, woken: &Receiver<()>, log_is_long: &AtomicBool) {
-    while woken.recv().is_ok() {
+    loop {
         let log_pages = checkpoint(db);
         log_is_long.store(log_pages > LONG_LOG_PAGES, Ordering::Relaxed);
+        if woken.recv().is_err() {
+            return;
+        }
     }
 }
 
@@ -77,4 +82,35 @@ fn try_checkpoint(db: &Connection) -> Outcome<i64> {
     statement
         .query_row([], |row| row.get("log"))
         .map_err(Fault::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A copy of the files of an open database is what a killed process leaves.
+    #[test]
+    fn what_an_earlier_process_left_in_the_log_is_moved_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let [open, left] = ["open.db", "left.db"].map(|name| folder.path().join(name));
+        let db = migrations::open(&open).unwrap();
+        let setting = "INSERT INTO setting (key, value) VALUES ('big', ?1)";
+        db.execute(setting, ["x".repeat(1 << 20)]).unwrap();
+        for end in ["", "-wal"] {
+            let name = |path: &Path| format!("{}{end}", path.display());
+            std::fs::copy(name(&open), name(&left)).unwrap();
+        }
+        let length = || std::fs::metadata(&left).unwrap().len();
+        assert!(length() < 1 << 20);
+        let (checkpointer, thread) = Checkpointer::start(&left).unwrap();
+        for _ in 0..1000 {
+            if length() > 1 << 20 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(length() > 1 << 20);
+        drop(checkpointer);
+        thread.join().unwrap();
+    }
 }
