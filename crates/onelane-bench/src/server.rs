@@ -80,6 +80,8 @@ impl Served {
         let folder = folder(common)?;
         let brood = Brood::of(folder.path());
         brood.add(&mut command);
+        // Where what it leaves in temporary files goes with its folder.
+        command.env("TMPDIR", folder.path());
         let mut served = Self::start(name, command, folder)?;
         served.brood = Some(brood);
         Ok(served)
