@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use onelane_api::{ParamProblem, Problem};
 use onelane_engine::{EngineError, Handle};
-use onelane_tools::ParamError;
+use onelane_tools::{ParamError, Refusal};
 
 macro_rules! codes {
     ($($variant:ident = $word:literal, $status:ident, $title:literal;)*) => {
@@ -152,8 +152,12 @@ impl ApiError {
     }
 }
 
-impl From<Vec<ParamError>> for ApiError {
-    fn from(errors: Vec<ParamError>) -> Self {
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let errors = match refusal {
+            Refusal::BadInput(errors) => errors,
+            Refusal::Io(error) => return Self::io("can't check an upload", &error),
+        };
         let view = |error: ParamError| ParamProblem {
             param: error.param,
             file: None,

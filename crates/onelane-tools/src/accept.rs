@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -65,6 +66,25 @@ pub struct ParamError {
     pub message: String,
 }
 
+/// Why a submission is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// All that is wrong with what was sent, up to [`MAX_ERRORS`].
+    #[error("{}", sentences(.0))]
+    BadInput(Vec<ParamError>),
+    /// The file system failed while an upload was read or its normalised form was written, which is not the client's fault.
+    #[error("an upload could not be checked: {0}")]
+    Io(#[source] io::Error),
+}
+
+fn sentences(errors: &[ParamError]) -> String {
+    let sentence = |error: &ParamError| match &error.param {
+        Some(param) => format!("`{param}` {}", error.message),
+        None => error.message.clone(),
+    };
+    errors.iter().map(sentence).collect::<Vec<_>>().join("; ")
+}
+
 /// A submission that can run.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -109,7 +129,7 @@ impl ToolDefinition {
         &self,
         given: Vec<(String, Given)>,
         record_id: &str,
-    ) -> Result<Accepted, Vec<ParamError>> {
+    ) -> Result<Accepted, Refusal> {
         take_in(self, &self.hash(), given, record_id)
     }
 
@@ -128,7 +148,7 @@ impl Tool {
         &self,
         given: Vec<(String, Given)>,
         record_id: &str,
-    ) -> Result<Accepted, Vec<ParamError>> {
+    ) -> Result<Accepted, Refusal> {
         take_in(self, self.hash(), given, record_id)
     }
 }
@@ -138,7 +158,7 @@ fn take_in(
     hash: &str,
     given: Vec<(String, Given)>,
     record_id: &str,
-) -> Result<Accepted, Vec<ParamError>> {
+) -> Result<Accepted, Refusal> {
     let mut intake = Intake::new(tool, record_id);
     let mut given = intake.sort(given);
     for (name, param) in &tool.params {
@@ -160,6 +180,8 @@ struct Intake<'a> {
     /// Files made here, which a refusal takes away again.
     made: Vec<PathBuf>,
     errors: Vec<ParamError>,
+    /// What the file system said first, if it failed.
+    failure: Option<io::Error>,
 }
 
 impl<'a> Intake<'a> {
@@ -174,6 +196,16 @@ impl<'a> Intake<'a> {
             first_record_id: None,
             made: Vec::new(),
             errors: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// An upload that could not be read to its end: its own fault (a damaged gzip file), or the file system's.
+    fn unreadable(&mut self, param: &str, error: io::Error) {
+        if error.raw_os_error().is_some() {
+            self.failure.get_or_insert(error);
+        } else {
+            self.error(param, format!("could not be read: {error}"));
         }
     }
 
@@ -313,7 +345,7 @@ impl<'a> Intake<'a> {
                 return None;
             }
             Err(error) => {
-                self.error(name, format!("could not be read: {error}"));
+                self.unreadable(name, error);
                 return None;
             }
         };
@@ -519,15 +551,20 @@ impl<'a> Intake<'a> {
                 let of_param = |error| in_param(name, error);
                 self.errors.extend(errors.into_iter().map(of_param));
             }
-            CheckError::Io(error) => self.error(name, format!("could not be read: {error}")),
+            CheckError::Io(error) => self.unreadable(name, error),
         }
     }
 
-    fn finish(mut self, hash: &str) -> Result<Accepted, Vec<ParamError>> {
-        if !self.errors.is_empty() {
-            self.errors.truncate(MAX_ERRORS);
+    fn finish(mut self, hash: &str) -> Result<Accepted, Refusal> {
+        self.errors.truncate(MAX_ERRORS);
+        let refusal = match self.failure {
+            Some(error) => Some(Refusal::Io(error)),
+            None if !self.errors.is_empty() => Some(Refusal::BadInput(self.errors)),
+            None => None,
+        };
+        if let Some(refusal) = refusal {
             self.made.iter().for_each(|path| remove(path));
-            return Err(self.errors);
+            return Err(refusal);
         }
         let digest = digest::submission(hash, &self.params, &self.contents);
         Ok(Accepted {

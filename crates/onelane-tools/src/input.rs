@@ -79,7 +79,13 @@ struct Expanding<R> {
 impl<R: Read> Read for Expanding<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer).map_err(|error| {
-            io::Error::new(error.kind(), format!("the gzip file is damaged: {error}"))
+            let is_damage = error.raw_os_error().is_none();
+            let damaged = || format!("the gzip file is damaged: {error}");
+            if is_damage {
+                io::Error::new(error.kind(), damaged())
+            } else {
+                error
+            }
         })?;
         let too_much =
             || io::Error::other("the gzip file expands to more than a hundred times its size");

@@ -20,7 +20,7 @@ mod template;
 mod tool;
 mod warm;
 
-pub use accept::{Accepted, AcceptedContent, AcceptedFile, Given, MAX_ERRORS, ParamError};
+pub use accept::{Accepted, AcceptedContent, AcceptedFile, Given, MAX_ERRORS, ParamError, Refusal};
 pub use builtin::{SearchMode, builtin_search, builtin_search_in};
 pub use bytes::parse_bytes;
 pub use command::{CommandItem, Condition, EachGroup, Stdin, WhenGroup};

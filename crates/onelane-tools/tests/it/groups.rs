@@ -8,7 +8,7 @@ use onelane_tools::{
 };
 use serde_json::{Value, json};
 
-use crate::tool;
+use crate::{errors_of, tool};
 
 fn places() -> Places<'static> {
     Places {
@@ -25,8 +25,11 @@ fn places() -> Places<'static> {
 fn accept(tool: &ToolDefinition, params: &Value) -> Result<Accepted, String> {
     let given = params.as_object().unwrap().iter();
     let given = given.map(|(name, value)| (name.clone(), Given::Json(value.clone())));
-    tool.accept(given.collect(), "x").map_err(|errors| {
-        let told: Vec<_> = errors.into_iter().map(|error| error.message).collect();
+    tool.accept(given.collect(), "x").map_err(|refusal| {
+        let told: Vec<_> = errors_of(refusal)
+            .into_iter()
+            .map(|error| error.message)
+            .collect();
         told.join("; ")
     })
 }

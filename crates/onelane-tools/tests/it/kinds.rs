@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use onelane_tools::{AcceptedContent, Given, ParamError, ToolDefinition};
 use serde_json::{Value, json};
 
-use crate::tool;
+use crate::{errors_of, tool};
 
 fn with(declaration: &str) -> ToolDefinition {
     tool(&format!(
@@ -18,7 +18,9 @@ fn with(declaration: &str) -> ToolDefinition {
 }
 
 fn value(tool: &ToolDefinition, given: Given) -> Result<Value, Vec<ParamError>> {
-    let accepted = tool.accept(vec![("p".to_owned(), given)], "x")?;
+    let accepted = tool
+        .accept(vec![("p".to_owned(), given)], "x")
+        .map_err(errors_of)?;
     Ok(accepted.params["p"].clone())
 }
 

@@ -15,7 +15,7 @@ mod kinds;
 
 use std::path::Path;
 
-use onelane_tools::{ToolDefinition, parse_tools_file};
+use onelane_tools::{ParamError, Refusal, ToolDefinition, parse_tools_file};
 
 /// The tools of a file that is sound.
 fn tools(text: &str) -> Vec<ToolDefinition> {
@@ -28,4 +28,12 @@ fn tools(text: &str) -> Vec<ToolDefinition> {
 /// The first tool of a file that is sound.
 fn tool(text: &str) -> ToolDefinition {
     tools(text).remove(0)
+}
+
+/// What is wrong with a submission that is refused.
+fn errors_of(refusal: Refusal) -> Vec<ParamError> {
+    match refusal {
+        Refusal::BadInput(errors) => errors,
+        Refusal::Io(error) => panic!("{error}"),
+    }
 }

@@ -267,17 +267,9 @@ fn run_example(tool: &ToolDefinition, example: &Example, machine: Capacity) -> O
         .params
         .iter()
         .map(|(name, value)| (name.clone(), Given::Json(value.clone())));
-    let accepted = tool.accept(given.collect(), "example").map_err(|errors| {
-        let tell = |error: &onelane_tools::ParamError| {
-            format!(
-                "`{}` {}",
-                error.param.as_deref().unwrap_or_default(),
-                error.message
-            )
-        };
-        let told: Vec<_> = errors.iter().map(tell).collect();
-        format!("its parameters are refused: {}", told.join("; "))
-    })?;
+    let accepted = tool
+        .accept(given.collect(), "example")
+        .map_err(|refusal| format!("its parameters are refused: {refusal}"))?;
     for file in &accepted.files {
         if let AcceptedContent::Inline(text) = &file.content {
             fs::write(run.input.join(&file.file), text).map_err(failed)?;
