@@ -12,11 +12,14 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use onelane_core::{CpuPriority, Limits};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::process::tick;
@@ -26,6 +29,8 @@ use super::tree;
 const WANTED: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
 /// The file systems of control groups, version 1 and 2 (statfs(2), linux/magic.h).
 const MAGIC: [u32; 2] = [0x0027_E0EB, 0x6367_7270];
+/// A group that is swept away just when it is made is made anew, so often at most.
+const TRIES: u32 = 10;
 /// How long killed processes of a group may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(30);
 
@@ -97,6 +102,51 @@ impl Group {
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
+        }
+    }
+
+    /// Makes the group, and keeps servers from sweeping it away while this process or a fork of it lives: until the tool
+    /// starts it is empty, and would look like one that is over.
+    fn make_held(&self) -> io::Result<()> {
+        for _ in 0..TRIES {
+            self.make()?;
+            let here = match File::open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                here => here?,
+            };
+            flock(&here, FlockOperation::LockShared)?;
+            let is_there = |there: fs::Metadata| Ok(there.ino() == here.metadata()?.ino());
+            match fs::metadata(&self.path).and_then(is_there) {
+                Ok(true) => {
+                    // Open until the process ends.
+                    let _held = here.into_raw_fd();
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other(
+            "its control group is swept away again and again",
+        ))
+    }
+
+    /// Removes the groups below this one that nobody holds. One that is in use stays: the kernel refuses.
+    fn sweep(&self) {
+        let below = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let path = entry.path();
+            let Ok(there) = File::open(&path) else {
+                continue;
+            };
+            if flock(&there, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let group = Self {
+                    path,
+                    ..self.clone()
+                };
+                group.remove();
+            }
         }
     }
 
@@ -252,7 +302,7 @@ impl Groups {
             groups: self.of(name, priority, limits),
         };
         for group in &made.groups {
-            if let Err(error) = group.make().and_then(|()| group.limit(limits)) {
+            if let Err(error) = group.make_held().and_then(|()| group.limit(limits)) {
                 made.remove();
                 return Err(error);
             }
@@ -279,16 +329,12 @@ impl Groups {
         useful.map(|base| parent(base).child(name)).collect()
     }
 
-    /// Removes the groups of attempts that are over. One that is in use stays: the kernel refuses.
+    /// Removes the groups of attempts that are over.
     pub(crate) fn sweep(&self) {
         for base in &self.bases {
             // The last one is where earlier releases made them.
-            for parent in [base.jobs(), base.normal(), base.child("jobs")] {
-                let below = parent.all().into_iter().skip(1);
-                for path in below.collect::<Vec<_>>().into_iter().rev() {
-                    fs::remove_dir(path).ok();
-                }
-            }
+            let parents = [base.jobs(), base.normal(), base.child("jobs")];
+            parents.iter().for_each(Group::sweep);
         }
     }
 
@@ -298,8 +344,11 @@ impl Groups {
         for base in &self.bases {
             let home = base.path.parent().unwrap_or(&base.path);
             fs::write(home.join("cgroup.procs"), std::process::id().to_string()).ok();
-            base.remove();
-            base.jobs().remove();
+            let parts = ["server", "normal", "jobs"].map(|part| base.child(part));
+            for group in parts.iter().chain([base, &base.jobs()]) {
+                // One that still has an attempt's group stays.
+                fs::remove_dir(&group.path).ok();
+            }
         }
     }
 }
@@ -637,6 +686,29 @@ mod tests {
             error.to_string().contains("no control groups are mounted"),
             "{error}"
         );
+    }
+
+    /// Between its start and its tool's an attempt's group is empty, and a server may start or end just then.
+    #[test]
+    fn a_sweep_leaves_what_a_living_supervisor_has_made_and_takes_what_nobody_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = made_up(&folder.path().join("onelane-ab"), Version::V2, &[]);
+        let jobs = base.jobs();
+        for part in [&jobs, &base.normal()] {
+            fs::create_dir_all(&part.path).unwrap();
+        }
+        let groups = Groups { bases: vec![base] };
+        let made = |name: &str| groups.make(name, CpuPriority::Idle, &Limits::default());
+        let held = made("living.1").unwrap();
+        fs::create_dir_all(jobs.path.join("over.1/below")).unwrap();
+        groups.sweep();
+        groups.leave();
+        assert!(held.groups[0].path.is_dir());
+        assert!(!jobs.path.join("over.1").exists());
+        // Whoever has made it may take it away, and make it again.
+        held.remove();
+        assert!(!held.groups[0].path.exists());
+        made("living.1").unwrap();
     }
 
     fn made_up(folder: &Path, version: Version, files: &[&str]) -> Group {
