@@ -228,6 +228,7 @@ pub async fn run(plan: Plan) -> Report {
             .push(("ONELANE_PROCESS_CONTROL".into(), level.clone()));
     }
     server.env.push(("RUST_LOG".into(), "error".into()));
+    server.address = address_of_no_client(&mut Dice::new(plan.seed));
     server.restart();
     let world = Arc::new(World {
         address: server.address().to_owned(),
@@ -252,6 +253,19 @@ pub async fn run(plan: Plan) -> Report {
     drain(&world).await;
     let figures = killer.figures();
     check::all(&world, &server, &plan.child, killer.tools, figures).await
+}
+
+/// Below the ports that connections are made from: the clients go on asking while the server is away, and one of theirs
+/// could get the server's own port (`ip_local_port_range`, ip(7)).
+fn address_of_no_client(dice: &mut Dice) -> String {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let first: u64 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let lowest = 1024;
+    let is_free = |address: &String| std::net::TcpListener::bind(address).is_ok();
+    (0..1000)
+        .map(|_| format!("127.0.0.1:{}", lowest + dice.below(first - lowest)))
+        .find(is_free)
+        .expect("a free port")
 }
 
 async fn drain(world: &World) {
