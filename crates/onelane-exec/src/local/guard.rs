@@ -582,7 +582,14 @@ fn usage(wall_s: f64) -> ToolUsage {
 
 fn not_started(command: &[String], error: &io::Error) -> GuardReport {
     let program = command.first().map_or("", String::as_str);
+    let is_there = program.contains('/') && std::path::Path::new(program).exists();
     let why = match error.kind() {
+        // It names what could not be opened.
+        _ if error.raw_os_error().is_none() => error.to_string(),
+        io::ErrorKind::NotFound if is_there => {
+            "it is there, and something that it needs is not: the interpreter in its first line (`#!`), or its loader"
+                .to_owned()
+        }
         io::ErrorKind::NotFound => {
             "it was not found; is it installed and on the server's PATH?".to_owned()
         }

@@ -1,6 +1,7 @@
 //! What a tools file can say, with real processes: environment, secrets, standard input, success, progress, reload.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -51,6 +52,45 @@ async fn a_secret_reaches_the_tool_and_no_file_of_the_servers() {
             .contains("TOKEN"),
         "{job}"
     );
+}
+
+/// The kernel has one error for all three: no such file or directory.
+#[tokio::test]
+async fn a_program_that_cannot_start_is_told_from_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/nonexistent/python\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let tools = format!(
+        "[tools.missing]\ncommand = [\"/nonexistent/program\"]\n\
+         [tools.interpreter]\ncommand = [\"{}\"]\n\
+         [tools.folder]\ncommand = [\"true\"]\nworkdir = \"/nonexistent/folder\"\n\
+         [tools.true]\ncommand = [\"true\"]\n",
+        script.display()
+    );
+    let server = TestServer::start(BINARY, Some(&tools));
+    // The first one is started by itself, those after `true` by the spare that waits for them.
+    for tool in [
+        "missing",
+        "interpreter",
+        "folder",
+        "true",
+        "missing",
+        "interpreter",
+        "folder",
+    ] {
+        let id = server.submit(tool, &json!({})).await;
+        let job = server.wait(&id).await;
+        let expected = match tool {
+            "missing" => "it was not found",
+            "interpreter" => "the interpreter in its first line",
+            "folder" => "`/nonexistent/folder`",
+            _ => continue,
+        };
+        assert_eq!(job["failure"]["kind"], "start_failed", "{job}");
+        let message = job["failure"]["message"].as_str().unwrap();
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[tokio::test]
