@@ -89,6 +89,19 @@ struct Resolved {
     control: WantedLevel,
 }
 
+/// Binds the address. A server that was killed in the middle of starting a process leaves its socket with that process
+/// until its program begins, so an address in use gets a moment.
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let mut tries = 50;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => tries -= 1,
+            bound => return bound,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Runs the server until it is told to stop.
 pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
@@ -100,7 +113,7 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         .with_writer(std::io::stderr)
         .init();
     let resolved = resolve(&options)?;
-    let listener = TcpListener::bind(&resolved.listen).await.with_context(|| {
+    let listener = listen(&resolved.listen).await.with_context(|| {
         format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
     })?;
     let address = listener.local_addr()?;

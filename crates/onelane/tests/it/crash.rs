@@ -133,3 +133,16 @@ fn a_second_server_on_the_same_folder_refuses_and_names_the_first() {
         "{said}"
     );
 }
+
+/// What a killed server was starting has its socket until the program begins: a process between fork and exec.
+#[test]
+fn an_address_that_becomes_free_soon_is_waited_for() {
+    let mut server = scripts();
+    let address = server.address().to_owned();
+    server.kill();
+    let taken = std::net::TcpListener::bind(&address).unwrap();
+    let lines = server.launch();
+    std::thread::sleep(Duration::from_millis(100));
+    drop(taken);
+    assert!(server.listens(lines));
+}
