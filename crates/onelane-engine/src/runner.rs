@@ -371,11 +371,6 @@ async fn sweep_uploads(shared: &Shared) -> Result<(), EngineError> {
     Ok(())
 }
 
-async fn interruptions(shared: &Shared, id: JobId) -> Result<u32, EngineError> {
-    let attempts = shared.store.attempts(id).await?;
-    Ok(count_interruptions(&attempts, &shared.boot_id))
-}
-
 /// What was cut off in this boot. An attempt belongs to the boot that it was claimed in, whether or not its shim got
 /// far enough to be known.
 fn count_interruptions(attempts: &[AttemptRecord], boot_id: &str) -> u32 {
@@ -420,16 +415,13 @@ async fn perform(shared: Arc<Shared>, action: Action) {
 
 async fn load(shared: &Shared, id: JobId) {
     loop {
-        let job = async { Ok::<_, EngineError>(shared.store.job(id).await?) };
-        // At once: each is a hop to another thread.
-        let input = async { Ok::<_, EngineError>(shared.store.input(id).await?) };
-        let read = tokio::try_join!(job, interruptions(shared, id), input);
-        match read {
-            Ok((Some(job), interruptions, input)) => {
-                *shared.next_input.lock() = input.map(|input| (id, input));
+        match shared.store.to_start(id).await {
+            Ok(Some((job, attempts, input))) => {
+                *shared.next_input.lock() = Some((id, input));
+                let interruptions = count_interruptions(&attempts, &shared.boot_id);
                 return shared.feed(Event::Loaded { job, interruptions });
             }
-            Ok((None, ..)) => return shared.feed(Event::Gone(id)),
+            Ok(None) => return shared.feed(Event::Gone(id)),
             Err(error) => {
                 tracing::error!(%error, job = %id, "a job could not be read for its claim; trying again");
             }

@@ -344,10 +344,14 @@ sentences! {
         let claimed = store.transition(claimed).await?;
         known.last_attempt = store.attempts(id(1)).await?.pop();
         assert!(known.last_attempt.is_some());
-        assert_eq!(store.shown(id(1)).await?, Some((claimed, known.clone())));
+        assert_eq!(store.shown(id(1)).await?, Some((claimed.clone(), known.clone())));
         let several = store.particulars(vec![id(9), id(1)]).await?;
         assert_eq!(several, [Particulars::default(), known]);
         assert_eq!(store.shown(id(9)).await?, None);
+        let attempts = store.attempts(id(1)).await?;
+        let whole = Some((claimed, attempts, store.input(id(1)).await?.unwrap_or_default()));
+        assert_eq!(store.to_start(id(1)).await?, whole);
+        assert_eq!(store.to_start(id(9)).await?, None);
     }
 
     a_submission_under_an_unknown_definition_is_refused(store) {

@@ -301,6 +301,9 @@ pub trait Store: Send + Sync + 'static {
     /// One job, and what it is shown with.
     async fn shown(&self, id: JobId) -> Result<Option<(Job, Particulars)>>;
 
+    /// One job, its attempts (first one first) and its input, of one moment: what a start needs.
+    async fn to_start(&self, id: JobId) -> Result<Option<(Job, Vec<AttemptRecord>, JobInput)>>;
+
     /// A page of jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>>;
 

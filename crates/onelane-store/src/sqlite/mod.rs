@@ -112,6 +112,20 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn to_start(&self, id: JobId) -> Result<Option<(Job, Vec<AttemptRecord>, JobInput)>> {
+        self.read(move |db| {
+            let moment = db.unchecked_transaction()?;
+            let job = reader::job(&moment, id)?;
+            let with = |job| {
+                let attempts = reader::attempts(&moment, id)?;
+                let input = reader::input(&moment, id)?.unwrap_or_default();
+                Ok((job, attempts, input))
+            };
+            job.map(with).transpose()
+        })
+        .await
+    }
+
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>> {
         self.read(move |db| reader::jobs(db, &filter)).await
     }

@@ -22,7 +22,7 @@ pub(crate) struct JobOptions {
     /// How urgent: -100 to 100
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
     priority: Option<i32>,
-    /// A job that must have succeeded before (repeatable)
+    /// A job that must have ended before, well or not (repeatable)
     #[arg(long, value_name = "ID")]
     after: Vec<String>,
     /// Idempotency key: the same key gives the same job

@@ -259,6 +259,16 @@ impl Store for ModelStore {
         Ok(job.map(|job| (job, Particulars::default())))
     }
 
+    async fn to_start(&self, id: JobId) -> Result<Option<(Job, Vec<AttemptRecord>, JobInput)>> {
+        self.world.lock().check_admission(id);
+        self.read("read a job to start", Some(about(id)), |world| {
+            let row = world.rows.get(&id)?;
+            let attempts = row.records.values().cloned().collect();
+            Some((row.job.clone(), attempts, JobInput::default()))
+        })
+        .await
+    }
+
     async fn jobs(&self, _filter: JobFilter) -> Result<Vec<Job>> {
         Ok(Vec::new())
     }
