@@ -96,10 +96,7 @@ impl ApiError {
 
     /// Bad input with its places.
     pub(crate) fn bad_input(errors: Vec<ParamProblem>) -> Self {
-        let detail = match errors.as_slice() {
-            [only] => only.message.clone(),
-            _ => format!("{} things are wrong; `errors` lists them", errors.len()),
-        };
+        let detail = summary(&errors);
         Self {
             errors,
             ..Self::new(Code::BadInput, detail)
@@ -128,6 +125,9 @@ impl ApiError {
                 error.param = Some(to.to_owned());
             }
         }
+        if self.code == Code::BadInput {
+            self.detail = summary(&self.errors);
+        }
         self
     }
 
@@ -149,6 +149,21 @@ impl ApiError {
     #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+}
+
+/// Bad input in a sentence.
+fn summary(errors: &[ParamProblem]) -> String {
+    match errors {
+        [
+            ParamProblem {
+                param: Some(param),
+                message,
+                ..
+            },
+        ] => format!("`{param}`: {message}"),
+        [only] => only.message.clone(),
+        _ => format!("{} things are wrong; `errors` lists them", errors.len()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one place where everything is put together.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -111,6 +112,7 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
                 .from_env_lossy(),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let resolved = resolve(&options)?;
     let listener = listen(&resolved.listen).await.with_context(|| {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use onelane_api::{FileEntry, FileList, Problem};
 use onelane_core::{Job, Timestamp};
-use onelane_engine::{EngineError, Handle};
+use onelane_engine::Handle;
 use onelane_tools::{ResultFile, ToolDefinition};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
@@ -37,7 +37,13 @@ const ZIP64_BYTES: u64 = 0xffff_0000;
 async fn results(handle: &Handle, id: &str) -> Result<(Job, Option<PathBuf>), ApiError> {
     let job = find::job(handle, id).await?;
     if !view::has_ended(&job) {
-        return Err(EngineError::Alive(job.id).into());
+        return Err(ApiError::new(
+            Code::JobAlive,
+            format!(
+                "job {id} has not ended: its results are there when it has (`GET /api/v1/jobs/{id}?wait=60` waits for that)",
+                id = job.id
+            ),
+        ));
     }
     let output = handle.paths(job.id).output(job.attempt);
     let found = tokio::fs::canonicalize(&output).await.ok();

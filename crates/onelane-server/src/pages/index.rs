@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
 use onelane_core::Job;
 use onelane_engine::JobFilter;
-use onelane_tools::ToolDefinition;
+use onelane_tools::{Param, ToolDefinition};
 use serde_json::Value;
 
 use crate::problem::ApiError;
@@ -44,12 +44,14 @@ fn plain(server: &Server) -> String {
         server.handle.backlog()
     );
     for tool in server.handle.tools() {
-        let param = tool.sequence_param().unwrap_or("query");
         line(
             &mut text,
             format_args!(
-                "  {}: curl -F {param}=@query.fasta http://{}/api/v1/tools/{}/jobs\n",
-                tool.name, server.config.listen, tool.name
+                "  {}: curl {} http://{}/api/v1/tools/{}/jobs\n",
+                tool.name,
+                fields(&tool),
+                server.config.listen,
+                tool.name
             ),
         );
     }
@@ -57,6 +59,38 @@ fn plain(server: &Server) -> String {
         "\nAll calls: /docs (a page), /openapi.json. Jobs: /api/v1/jobs. Queue: /api/v1/queue.\n",
     );
     text
+}
+
+/// What curl has to send: all that the tool can't do without.
+fn fields(tool: &ToolDefinition) -> String {
+    let required = tool.params.iter().filter(|(_, param)| param.is_required());
+    let fields: Vec<_> = required
+        .map(|(name, param)| format!("-F {name}={}", sample(param)))
+        .collect();
+    if fields.is_empty() {
+        return "-X POST".to_owned();
+    }
+    fields.join(" ")
+}
+
+/// A value to be replaced, or the tool's own example where it needs no quoting.
+fn sample(param: &Param) -> String {
+    let file = |extensions: &[String]| {
+        let name = |extension: &String| format!("@file.{extension}");
+        extensions.first().map_or_else(|| "@file".to_owned(), name)
+    };
+    match param {
+        Param::Fasta(_) => "@query.fasta".to_owned(),
+        Param::Fastq(_) => "@reads.fastq".to_owned(),
+        Param::File(given) => file(&given.extension),
+        Param::Files(given) => file(&given.extension),
+        Param::Json(_) => "@value.json".to_owned(),
+        other => match other.example() {
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::String(text)) if text.chars().all(char::is_alphanumeric) => text.clone(),
+            _ => "VALUE".to_owned(),
+        },
+    }
 }
 
 fn page(server: &Server, jobs: &[Job]) -> String {
@@ -186,6 +220,20 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn curl_is_told_what_each_tool_needs() {
+        let text = "[tools.fold]\ncommand = [\"t\"]\nparams.seq = { type = \"fasta\", alphabet = \"protein\" }\n\
+                    params.model = { type = \"file\", extension = [\"hmm\"] }\n\
+                    params.seed = { type = \"integer\", example = 7 }\nparams.hits = { type = \"integer\", default = 5 }\n\
+                    [tools.now]\ncommand = [\"t\"]\n";
+        let file = onelane_tools::parse_tools_file(text, std::path::Path::new("/")).unwrap();
+        assert_eq!(
+            fields(&file.tools[0]),
+            "-F seq=@query.fasta -F model=@file.hmm -F seed=7"
+        );
+        assert_eq!(fields(&file.tools[1]), "-X POST");
+    }
 
     #[test]
     fn nothing_from_outside_becomes_markup() {

@@ -76,6 +76,11 @@ pub(super) fn bare_problem(status: u16) -> Problem {
 
 /// A problem in words, with the place of each error.
 pub(super) fn problem_words(problem: &Problem) -> String {
+    if let [only] = problem.errors.as_slice()
+        && problem.detail.ends_with(&only.message)
+    {
+        return error_words(only);
+    }
     let mut lines = vec![problem.detail.clone()];
     lines.extend(
         problem
@@ -137,6 +142,14 @@ pub(crate) mod tests {
         assert_eq!(
             problem_words(&problem),
             "the input was refused\n  query, record 2, line 5, column 7: `!` is not a residue"
+        );
+        let same = Problem {
+            detail: "`query`: `!` is not a residue".to_owned(),
+            ..problem
+        };
+        assert_eq!(
+            problem_words(&same),
+            "query, record 2, line 5, column 7: `!` is not a residue"
         );
     }
 
