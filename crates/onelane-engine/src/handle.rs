@@ -19,6 +19,10 @@ const CANCEL_ANSWER: Duration = Duration::from_secs(10);
 const WHY_STUCK: &str = "its processes can't be proved dead; it keeps what it holds of the machine";
 /// What a client reads when a write found no room.
 const FULL: &str = "the server's disk is full: nothing was taken in; try again when there is room";
+/// What people are shown of an id: one job in four thousand millions has the same.
+const SHORT_ID_DIGITS: usize = 8;
+/// So many of them are remembered.
+const MOST_SHORT_IDS: usize = 10_000;
 /// So many of the next ones in line are shown.
 const SHOWN: usize = 20;
 
@@ -166,9 +170,23 @@ impl Handle {
         Ok(self.shared.store.jobs(filter).await?)
     }
 
-    /// Ids that end with this text.
+    /// Ids that end with this text. A long one that was found to be one job's is remembered: whoever asks by a short id
+    /// asks again and again, and the store has to look through all that waits.
     pub async fn ids_by_suffix(&self, suffix: &str, limit: usize) -> Result<Vec<JobId>> {
-        Ok(self.shared.store.ids_by_suffix(suffix, limit).await?)
+        if let Some(id) = self.shared.short_ids.lock().get(suffix) {
+            return Ok(vec![*id]);
+        }
+        let found = self.shared.store.ids_by_suffix(suffix, limit).await?;
+        if let [only] = found.as_slice()
+            && suffix.len() >= SHORT_ID_DIGITS
+        {
+            let mut known = self.shared.short_ids.lock();
+            if known.len() == MOST_SHORT_IDS {
+                known.clear();
+            }
+            known.insert(suffix.to_owned(), *only);
+        }
+        Ok(found)
     }
 
     /// What these jobs are shown with besides their rows and places, in their order.

@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub pausing: tokio::sync::Mutex<()>,
     /// The input of the job that was read last for its claim, until its launch wants it: it never changes.
     next_input: Mutex<Option<(JobId, JobInput)>>,
+    /// Ends of ids that were asked for, and whose they are.
+    pub(crate) short_ids: Mutex<HashMap<String, JobId>>,
     boot_id: String,
     progress: Mutex<HashMap<JobId, Progress>>,
     /// Why a job is stuck; found anew after a restart.
@@ -216,6 +218,7 @@ impl Engine {
             pausing: tokio::sync::Mutex::default(),
             boot_id: setup.boot_id,
             next_input: Mutex::default(),
+            short_ids: Mutex::default(),
             progress: Mutex::default(),
             stuck: Mutex::default(),
             stopping: AtomicBool::new(false),

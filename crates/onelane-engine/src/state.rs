@@ -290,6 +290,12 @@ impl State {
         self.queue.remove(key)
     }
 
+    /// Nobody is looked for when nothing fits: of a line that waits for others the first ready one may be far away. Every
+    /// job takes a processor at least.
+    fn is_full(&self) -> bool {
+        !self.alive.is_empty() && self.free().cpus == 0
+    }
+
     /// Where nothing else holds the machine, a job that was admitted when the machine was larger starts all the same.
     fn fits(&self, takes: &Capacity) -> bool {
         self.alive.is_empty() || self.free().fits(takes)
@@ -363,7 +369,7 @@ fn take(state: &mut State, event: Event, now: Timestamp, actions: &mut Vec<Actio
 /// Starts whoever is first in line and fits. Nobody passes the first one that does not fit; jobs that wait for others
 /// are stepped over.
 fn admit(state: &mut State, actions: &mut Vec<Action>) {
-    while !state.paused {
+    while !state.paused && !state.is_full() {
         let Some((key, waiting)) = state.first_ready() else {
             return;
         };

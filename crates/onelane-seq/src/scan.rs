@@ -403,10 +403,10 @@ impl<W: Write> Scanner<'_, W> {
     }
 
     /// The id with the first number that makes it new. Where an id is there very often the search goes on from the
-    /// record's own number, which is most likely free.
+    /// record's own number, which is most likely free, and never from one that was tried.
     fn renamed(&mut self, id: &str, key: Key, tried: u64) -> Result<String, Stop> {
         self.checked.stripped.ids_renamed += 1;
-        let mut numbers = (tried + 1..FEW_REPEATS).chain(self.record.number..);
+        let mut numbers = (tried + 1..FEW_REPEATS).chain(self.record.number.max(tried + 1)..);
         loop {
             let number = numbers.next().unwrap_or(self.record.number);
             let renamed = format!("{id}_{number}");

@@ -609,6 +609,22 @@ fn many_equal_ids_are_all_renamed() {
     assert_eq!(ids.len(), 3_000);
 }
 
+/// Without end, if each of the last looked again at all that the one before it has tried.
+#[test]
+fn names_that_are_taken_are_tried_once() {
+    let check = Check {
+        duplicates: Duplicates::Rename,
+        ..check(Alphabet::Dna)
+    };
+    let count = 50_000;
+    let taken = (count..2 * count).map(|number| format!(">a_{number}\nA\n"));
+    let body = taken.collect::<String>() + &">a\nA\n".repeat(count);
+    let (output, _) = check_bytes(&check, body.as_bytes()).unwrap();
+    let output = String::from_utf8(output).unwrap();
+    let ids: std::collections::HashSet<_> = output.lines().filter(|l| l.starts_with('>')).collect();
+    assert_eq!(ids.len(), 2 * count);
+}
+
 #[test]
 fn nucleotides_for_a_protein_tool_are_named_as_such() {
     let check = Check {

@@ -68,10 +68,21 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
     Ok(all.freeze())
 }
 
+/// A body has so many fields at most: each takes far more memory than the four bytes of `&a=b`.
+const MAX_FIELDS: usize = 10_000;
+
 /// Form fields, decoded as browsers encode them (`+` is a space, `%XX` a byte, UTF-8).
-pub(crate) fn form(body: &[u8]) -> Vec<(String, String)> {
-    form_urlencoded::parse(body).into_owned().collect()
+pub(crate) fn form(body: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
+    let fields = form_urlencoded::parse(body).into_owned();
+    let fields: Vec<_> = fields.take(MAX_FIELDS + 1).collect();
+    if fields.len() > MAX_FIELDS {
+        return Err(ApiError::new(Code::BadRequest, TOO_MANY_FIELDS));
+    }
+    Ok(fields)
 }
+
+const TOO_MANY_FIELDS: &str =
+    "the body has more than 10000 fields; more values than that go into a file";
 
 /// A JSON object's pairs in order, repeats included, so that a repeated parameter is noticed.
 pub(crate) struct Pairs(pub(crate) Vec<(String, Value)>);
@@ -89,6 +100,9 @@ impl<'de> Deserialize<'de> for Pairs {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
+                    if pairs.len() == MAX_FIELDS {
+                        return Err(serde::de::Error::custom(TOO_MANY_FIELDS));
+                    }
                     pairs.push(pair);
                 }
                 Ok(Pairs(pairs))
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_form_is_decoded_as_the_web_does() {
-        let pairs = form(b"query_name=a+b%26c&query_sequence=%3Eq%0AMKV&x");
+        let pairs = form(b"query_name=a+b%26c&query_sequence=%3Eq%0AMKV&x").unwrap();
         let expected = [
             ("query_name", "a b&c"),
             ("query_sequence", ">q\nMKV"),
@@ -141,6 +155,19 @@ mod tests {
         assert_eq!(kind("Application/JSON; charset=utf-8"), Kind::Json);
         assert_eq!(kind("multipart/form-data; boundary=x"), Kind::Multipart);
         assert_eq!(kind("text/plain"), Kind::Other);
+    }
+
+    #[test]
+    fn a_body_of_more_fields_than_anybody_means_is_refused() {
+        let fields = |count: usize| form("a=&".repeat(count).as_bytes()).map(|fields| fields.len());
+        assert_eq!(fields(MAX_FIELDS).ok(), Some(MAX_FIELDS));
+        assert!(fields(MAX_FIELDS + 1).is_err());
+        let members = |count: usize| {
+            let object = format!("{{{}\"b\":1}}", "\"a\":1,".repeat(count - 1));
+            json::<Pairs>(object.as_bytes()).map(|pairs| pairs.0.len())
+        };
+        assert_eq!(members(MAX_FIELDS).ok(), Some(MAX_FIELDS));
+        assert!(members(MAX_FIELDS + 1).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     fn detail(body: &str) -> Option<String> {
-        let pairs = crate::body::form(body.as_bytes());
+        let pairs = crate::body::form(body.as_bytes()).unwrap();
         check(body.as_bytes(), &pairs, "query")
             .err()
             .map(|e| e.detail().to_owned())

@@ -19,6 +19,12 @@ use crate::tool::Tool;
 /// The most errors that one submission is told.
 pub const MAX_ERRORS: usize = 50;
 
+/// So much of a name that is not known is told.
+const MAX_NAME_CHARS: usize = 100;
+
+/// What a pair costs besides its bytes, about.
+const PAIR_BYTES: usize = 64;
+
 /// No header of a sound file is longer; without a limit one endless line would fill the memory.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 
@@ -136,7 +142,9 @@ impl ToolDefinition {
     /// Whether [`Self::accept`] comes back without asking the disk and soon: what was given is in memory and has at most
     /// so many bytes, and no parameter's choices are files.
     pub fn accepts_at_once(&self, given: &[(String, Given)], most_bytes: usize) -> bool {
-        let bytes: Option<usize> = given.iter().map(|(_, given)| given.bytes()).sum();
+        let bytes =
+            |(name, given): &(String, Given)| Some(name.len() + given.bytes()? + PAIR_BYTES);
+        let bytes: Option<usize> = given.iter().map(bytes).sum();
         bytes.is_some_and(|bytes| bytes <= most_bytes)
             && !self.params.values().any(Param::choices_come_from_disk)
     }
@@ -210,6 +218,9 @@ impl<'a> Intake<'a> {
     }
 
     fn error(&mut self, param: &str, message: impl Into<String>) {
+        if self.errors.len() >= MAX_ERRORS {
+            return;
+        }
         self.errors.push(ParamError {
             param: Some(param.to_owned()),
             message: message.into(),
@@ -221,7 +232,11 @@ impl<'a> Intake<'a> {
     fn sort(&mut self, given: Vec<(String, Given)>) -> IndexMap<String, Vec<Given>> {
         let mut sorted = IndexMap::<String, Vec<Given>>::new();
         for (name, value) in given {
+            if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
             let Some(param) = self.tool.params.get(&name) else {
+                let name: String = name.chars().take(MAX_NAME_CHARS).collect();
                 let message = self.unknown(&name);
                 self.error(&name, message);
                 continue;

@@ -55,7 +55,7 @@ impl<'a> Ids<'a> {
         Key::new(first.hash_one(id), second.hash_one(id))
     }
 
-    /// A number that an id was given: the last one, or one before it.
+    /// The last number that an id was given: the latest runs come last.
     pub(crate) fn get(&self, key: Key) -> io::Result<Option<u64>> {
         if let Some(number) = self.map.get(&key) {
             return Ok(Some(*number));
@@ -63,7 +63,7 @@ impl<'a> Ids<'a> {
         if !self.filter.may_have(key) {
             return Ok(None);
         }
-        let mut runs = self.runs.iter();
+        let mut runs = self.runs.iter().rev();
         runs.find_map(|run| run.find(key).transpose()).transpose()
     }
 

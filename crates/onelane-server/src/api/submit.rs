@@ -181,7 +181,7 @@ async fn parameters(
         }
         Kind::Form => {
             let body = body::read(request.into_body()).await?;
-            let pairs = body::form(&body);
+            let pairs = body::form(&body)?;
             curl::check(&body, &pairs, tool.sequence_param().unwrap_or("query"))?;
             Ok(pairs
                 .into_iter()

@@ -108,7 +108,7 @@ async fn fields(request: Request) -> Result<Vec<(String, String)>, ApiError> {
         }
         Kind::Form | Kind::Other => {
             let body = body::read(request.into_body()).await?;
-            let pairs = body::form(&body);
+            let pairs = body::form(&body)?;
             curl::check(&body, &pairs, SEQUENCE)?;
             Ok(pairs)
         }

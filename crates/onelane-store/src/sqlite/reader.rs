@@ -283,9 +283,17 @@ impl ListQuery {
         query.ids(&filter.ids);
         query.texts("name", &filter.names);
         query.tags(&filter.tags);
+        // What is alive is little, and what waits is mostly new; of ended jobs a tool's or an owner's are fewer, mostly.
+        let living = [StateWord::Queued, StateWord::Starting, StateWord::Running];
+        let states_first = matches!(filter.states.as_slice(), [state] if living.contains(state));
+        if states_first {
+            query.states(&filter.states);
+        }
         query.texts("owner", &filter.owners);
         query.texts("tool", &filter.tools);
-        query.states(&filter.states);
+        if !states_first {
+            query.states(&filter.states);
+        }
         if let Some(seq) = filter.before_seq {
             query.conditions.push("job.seq < ?".into());
             query.values.push(seq.into());
@@ -332,9 +340,13 @@ impl ListQuery {
         }
         self.conditions.push(format!("job.state = '{word}'"));
         match state {
-            StateWord::Queued => self.source = Source::Queue,
+            StateWord::Queued => {
+                self.source = Source::Queue;
+                self.has_index = true;
+            }
             StateWord::Starting | StateWord::Running => {
                 self.source = Source::Alive;
+                self.has_index = true;
                 self.conditions
                     .push("job.state IN ('starting', 'running')".into());
             }
@@ -521,4 +533,34 @@ pub(super) fn setting(db: &Connection, key: &str) -> Outcome<Option<String>> {
 fn text(db: &Connection, sql: &str, key: &str) -> Outcome<Option<String>> {
     let mut statement = db.prepare_cached(sql)?;
     Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tool's or an owner's history may be long; what is alive, and the newest of what waits, is not.
+    #[test]
+    fn living_states_choose_the_index_before_tools_and_owners_do() {
+        let query = |state: StateWord| {
+            let filter = JobFilter {
+                states: vec![state],
+                tools: vec!["blastp".to_owned()],
+                owners: vec!["a".to_owned()],
+                limit: 10,
+                ..JobFilter::default()
+            };
+            let (sql, values) = ListQuery::of(&filter).finish(10);
+            assert_eq!(values.len(), 3);
+            sql
+        };
+        for (state, expected) in [
+            (StateWord::Running, "FROM job INDEXED BY job_alive"),
+            (StateWord::Queued, "FROM job NOT INDEXED"),
+            (StateWord::Failed, "FROM job WHERE job.owner IN"),
+        ] {
+            let sql = query(state);
+            assert!(sql.contains(expected), "{sql}");
+        }
+    }
 }

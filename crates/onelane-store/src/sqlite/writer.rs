@@ -341,7 +341,10 @@ impl Scribe {
                 self.marks = marks;
                 Ok(change)
             }
-            Err(fault) if is_torn || fault.ends_group() => return Err(fault),
+            // `SQLite` may have rolled all of it back by itself.
+            Err(fault) if is_torn || fault.ends_group() || self.db.is_autocommit() => {
+                return Err(fault);
+            }
             Err(fault) => {
                 if has_savepoint {
                     execute(&self.db, ROLLBACK_TO)?;

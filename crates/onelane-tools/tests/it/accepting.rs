@@ -181,6 +181,22 @@ fn everything_that_is_wrong_is_told_at_once_up_to_a_limit() {
         errors_of(sample().accept(many, "mine").unwrap_err()).len(),
         MAX_ERRORS
     );
+    let long = vec![("x".repeat(1 << 20), text(""))];
+    let long = errors_of(sample().accept(long, "mine").unwrap_err());
+    assert!(long.iter().all(|error| error.message.len() < 1_000));
+    assert!(
+        long.iter()
+            .all(|error| error.param.as_ref().unwrap().len() <= 100)
+    );
+}
+
+/// What takes long is done on another thread: many pairs count, though they hold nothing.
+#[test]
+fn what_is_accepted_at_once_is_small_with_its_names_and_its_number() {
+    let at_once = |pairs: Vec<(String, Given)>| sample().accepts_at_once(&pairs, 10_000);
+    assert!(at_once(vec![("query".to_owned(), text(">a\nMKV\n"))]));
+    assert!(!at_once(vec![("x".repeat(20_000), text(""))]));
+    assert!(!at_once(vec![("x".to_owned(), text("")); 1_000]));
 }
 
 #[test]

@@ -437,3 +437,27 @@ async fn a_repeated_key_gives_the_first_job_again() {
     assert!(seen[0] == seen[1] && seen[1] == seen[2]);
     assert_eq!(ids(&server.get("/api/v1/jobs").await).len(), 1);
 }
+
+/// The answer is made from what was sent, what is asked for later from the store, and the tool has the latter.
+#[tokio::test]
+async fn a_number_is_the_same_in_the_answer_in_the_store_and_for_the_tool() {
+    let tools = "[tools.echo]\ncommand = [\"echo\", \"{x}\"]\nparams.x = { type = \"number\" }\n";
+    let server = TestServer::start(BINARY, Some(tools));
+    // Read back by a quick algorithm instead of an exact one, the last digit of each is another.
+    for x in [0.915_944_811_730_981_1_f64, 46_923.233_761_902_164] {
+        let (status, job) = server
+            .post("/api/v1/tools/echo/jobs", &json!({ "x": x }))
+            .await;
+        assert_eq!(status, 201, "{job}");
+        let id = job["id"].as_str().unwrap();
+        let ended = server.wait(id).await;
+        assert_eq!(ended["params"], job["params"]);
+        let log = server.job_folder(id).join("attempts/1/stdout.log");
+        let printed: f64 = std::fs::read_to_string(log)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert_eq!(printed.to_bits(), x.to_bits());
+    }
+}
