@@ -9,7 +9,8 @@ use onelane_core::Limits;
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use super::{LocalExecutor, new_shim, say};
+use super::LocalExecutor;
+use super::spawn::{new_shim, say};
 use crate::Launch;
 use crate::level::Level;
 use crate::record::{PROTOCOL, ShimOrder, SpareMessage};

@@ -10,17 +10,17 @@ use std::time::Duration;
 use onelane_core::{Capacity, Limits};
 use serde_json::{Map, Value};
 
+use super::lock::{try_lock_file, wait_lock_file};
 use super::pool::{Answer, Doing, Met, Worker};
+use super::spawn::spawn_shim;
 use super::worker::RECORD;
-use super::{LocalExecutor, blocking, read_json, spawn_shim, try_lock_file};
+use super::{LocalExecutor, blocking, read_json};
 use crate::layout::random_hex;
 use crate::record::{
     AttemptMessage, PROTOCOL, Place, StartMessage, StatusLine, Subject, ToWorker, WorkerMessage,
     WorkerRecord, worker_group_name,
 };
-use crate::{
-    AttemptId, ExecError, Executor, Found, Launch, Running, Verdict, WarmLaunch, WorkerSpec,
-};
+use crate::{AttemptId, ExecError, Found, Launch, Running, WarmLaunch, WorkerSpec};
 
 /// The longest path of a socket, in bytes (unix(7), `sun_path`, and its end).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -53,7 +53,7 @@ impl LocalExecutor {
                     tool_version,
                 }) => {
                     let Some(record) = self.living_shim(launch.id) else {
-                        return self.recover(launch.id, None).await;
+                        return self.find(launch.id, None).await;
                     };
                     return Ok(Found::Running(Running {
                         shim: record.shim,
@@ -74,15 +74,15 @@ impl LocalExecutor {
                         let error = io::Error::from_raw_os_error(errno);
                         return Err(ExecError::new("begin the attempt", error));
                     }
-                    return self.watch(launch.id).await.map(Found::Over);
+                    return self.until_over(launch.id).await.map(Found::Over);
                 }
                 // It was about to go, or has just crashed: the attempt is as it was, or over.
                 Some(Answer::Refused { .. }) | None => {
                     if self.is_stopped(launch.id) || !self.has_not_begun(launch.id).await? {
-                        return self.watch(launch.id).await.map(Found::Over);
+                        return self.until_over(launch.id).await.map(Found::Over);
                     }
                     if !self.lay_out(launch).await? {
-                        return self.recover(launch.id, None).await;
+                        return self.find(launch.id, None).await;
                     }
                 }
             }
@@ -231,7 +231,7 @@ impl LocalExecutor {
         tokio::spawn(async move {
             // The guard holds the lock for a moment longer than the shim.
             let cleared = blocking("clear up after a worker", move || {
-                let lock = super::wait_lock_file(&folder.join("worker.lock"))?;
+                let lock = wait_lock_file(&folder.join("worker.lock"))?;
                 this.clear_up(&folder, &lock);
                 Ok(())
             });
@@ -275,15 +275,6 @@ impl LocalExecutor {
         if let Err(error) = cleared.await {
             tracing::debug!(%error, "a worker's folder stays until the next start");
         }
-    }
-
-    /// Whether no supervisor looks after a worker any more. By its record, as its lock may be in the hands of whoever
-    /// clears up after it.
-    pub(super) fn is_unattended(&self, id: &str) -> bool {
-        let record = read_json::<WorkerRecord>(&self.workers.join(id).join(RECORD));
-        record.is_none_or(|record| {
-            !super::process::lives(&record.shim) && !super::process::lives(&record.guard)
-        })
     }
 
     /// Removes the folder of a worker that nobody looks after any more, and what is left of its processes.
@@ -349,19 +340,6 @@ impl LocalExecutor {
                 );
             }
         }
-    }
-
-    /// The verdict about a warm attempt, once the worker's own word about its end has come in.
-    pub(super) async fn settled(
-        &self,
-        worker: Option<String>,
-        id: AttemptId,
-        verdict: Verdict,
-    ) -> Verdict {
-        if let Some(worker) = worker {
-            self.pool.settle(&worker, id).await;
-        }
-        verdict
     }
 }
 
