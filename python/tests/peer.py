@@ -106,10 +106,11 @@ class Peer:
         return job
 
     def until_end(self) -> List[Message]:
-        """All messages up to the one that ends the job."""
+        """All messages up to the one that ends the job; each says which job it is about, which is left out here."""
         messages = [self.receive()]
         while messages[-1]["type"] not in ("done", "fail", "cancelled"):
             messages.append(self.receive())
+        assert {message.pop("job") for message in messages} == {f"job-{self._jobs}"}
         return messages
 
     def run(self, **params: Any) -> Message:

@@ -77,8 +77,14 @@ class Job:
     @classmethod
     def of_message(cls, message: Mapping[str, Any], send: Send, disarm: Callable[[], None] = lambda: None) -> Job:
         """The job of a ``run`` message."""
+        job_id = message["job"]
+
+        def send_of_job(said: Dict[str, Any]) -> None:
+            # What comes late, from a thread that goes on, must not be taken for a word about the next job.
+            send({**said, "job": job_id})
+
         return cls(
-            id=message["job"],
+            id=job_id,
             attempt=message["attempt"],
             tool=message["tool"],
             name=message.get("name"),
@@ -88,7 +94,7 @@ class Job:
             work_dir=Path(message["work"]),
             cpus=message["cpus"],
             memory_bytes=message["memory_bytes"],
-            _send=send,
+            _send=send_of_job,
             _disarm=disarm,
         )
 

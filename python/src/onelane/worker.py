@@ -185,7 +185,7 @@ class Worker:
         answer = self._run(message["job"])
         message["job"]._end()
         _flush()
-        self._connection.send(answer)
+        self._connection.send({**answer, "job": message["job"].id})
 
     def _run(self, job: Job) -> Message:
         try:

@@ -158,18 +158,23 @@ impl Executor for LocalExecutor {
         let places: Vec<_> = ids.into_iter().map(place).collect();
         blocking("sync ended attempts' records", move || {
             let mut folders = BTreeSet::new();
+            // One that can't be synced keeps none of the others from it.
+            let mut first_error = Ok(());
             for (attempt, job) in places {
-                if sync_records(&attempt, &job)? {
-                    folders.extend(way(&attempt).map(Path::to_owned));
+                match sync_records(&attempt, &job) {
+                    Ok(true) => folders.extend(way(&attempt).map(Path::to_owned)),
+                    Ok(false) => {}
+                    Err(error) => first_error = first_error.and(Err(error)),
                 }
             }
             // Those that the attempts share once for all of them.
-            folders
-                .iter()
-                .try_for_each(|folder| match sync_folder(folder) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    synced => synced,
-                })
+            for folder in folders {
+                match sync_folder(&folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    synced => first_error = first_error.and(synced),
+                }
+            }
+            first_error
         })
         .await
     }

@@ -27,6 +27,8 @@ pub(crate) struct Heard {
     pub lines: Vec<Value>,
     /// Why nothing more can come: a sentence that goes on from "the worker".
     pub fault: Option<String>,
+    /// The fault is no more than that: the worker has closed its socket, or is gone.
+    pub closed: bool,
 }
 
 impl Peer {
@@ -79,12 +81,16 @@ impl Peer {
         let mut heard = Heard {
             lines: Vec::new(),
             fault: None,
+            closed: false,
         };
         let mut part = [0_u8; 16 * 1024];
         let mut left = AT_ONCE;
         while heard.fault.is_none() && left > 0 {
             match self.socket.read(&mut part) {
-                Ok(0) => heard.fault = Some("closed its socket".to_owned()),
+                Ok(0) => {
+                    heard.fault = Some("closed its socket".to_owned());
+                    heard.closed = true;
+                }
                 Ok(count) => {
                     left = left.saturating_sub(count);
                     self.inbox.extend_from_slice(&part[..count]);
@@ -92,7 +98,10 @@ impl Peer {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => heard.fault = Some(format!("can't be heard any more: {error}")),
+                Err(error) => {
+                    heard.fault = Some(format!("can't be heard any more: {error}"));
+                    heard.closed = true;
+                }
             }
         }
         heard

@@ -185,7 +185,7 @@ async fn a_worker_that_floods_its_socket_with_progress_fills_no_disk() {
 }
 
 /// What the worker does, how the job ends, and a part of its sentence.
-const FAULTS: [(&str, &str, &str); 8] = [
+const FAULTS: [(&str, &str, &str); 10] = [
     (r#"{"do": "fail"}"#, "unknown", "no such chain: B"),
     (r#"{"do": "lie"}"#, "unknown", "`hits.tsv` that is not in"),
     (r#"{"do": "exit", "code": 3}"#, "exit", "exit code 3"),
@@ -202,15 +202,25 @@ const FAULTS: [(&str, &str, &str); 8] = [
         "no JSON object: `Traceback",
     ),
     (
+        r#"{"do": "garbage and die"}"#,
+        "unknown",
+        "no JSON object: `Traceback",
+    ),
+    (
+        r#"{"do": "another protocol"}"#,
+        "unknown",
+        "no version of the protocol",
+    ),
+    (
         r#"{"do": "wait", "seconds": 1}"#,
         "timed_out",
-        "time limit of 2 s",
+        "time limit of 6 s",
     ),
 ];
 
 #[tokio::test]
 async fn each_fault_fails_its_own_job_and_the_next_one_runs() {
-    let server = server("grace = \"1s\"\nlimits = { time = \"2s\" }");
+    let server = server("grace = \"1s\"\nlimits = { time = \"6s\" }");
     for (params, kind, sentence) in FAULTS {
         let before = worker_of(&server).await;
         let job = run(&server, serde_json::from_str(params).unwrap()).await;
@@ -223,6 +233,19 @@ async fn each_fault_fails_its_own_job_and_the_next_one_runs() {
         let after = worker_of(&server).await;
         assert_eq!(before == after, lives_on, "{params}: {before} {after}");
     }
+}
+
+#[tokio::test]
+async fn a_late_word_about_a_job_ends_no_other() {
+    let server = server("");
+    let late = server.submit("warm", &json!({"do": "late"})).await;
+    let next = json!({"do": "sleep", "seconds": 1});
+    let next = server.submit("warm", &next).await;
+    assert_eq!(server.wait(&late).await["failure"]["message"], "too early");
+    let job = server.wait(&next).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    // Its own end came with a result.
+    identity(&result_of(&server, &job));
 }
 
 #[tokio::test]

@@ -59,6 +59,18 @@ def run(job):
     elif do == "garbage":
         conn.sendall(b"Traceback (most recent call last):\n")
         time.sleep(3600)
+    elif do == "garbage and die":
+        conn.sendall(b"Traceback (most recent call last):\n")
+        os._exit(1)
+    elif do == "another protocol":
+        # And then it ends as it is asked to, which says less.
+        send("hello", protocol=9)
+        time.sleep(3600)
+    elif do == "late":
+        send("fail", message="too early", job=job["job"])
+        # By now the next job is there, which this is not about.
+        time.sleep(0.5)
+        send("done", job=job["job"])
     elif do == "hang":
         # Ignores the cancel, and leaves a child that ignores everything in a session of its own.
         subprocess.Popen(["sleep", "3600"], start_new_session=True)

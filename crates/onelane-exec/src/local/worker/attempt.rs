@@ -50,6 +50,8 @@ pub(super) struct Stopping {
 /// The worker has broken the protocol.
 pub(super) struct Fault {
     pub sentence: String,
+    /// Its end does not say more.
+    pub says_all: bool,
     pub deadline: Instant,
     pub told: bool,
 }

@@ -87,7 +87,8 @@ impl WorkerShim {
             report.stopped = Some(stop.reason);
             return report;
         }
-        if let Some(fault) = current.fault.as_ref().filter(|fault| fault.told) {
+        let fault = current.fault.as_ref();
+        if let Some(fault) = fault.filter(|fault| fault.told || fault.says_all) {
             report.outcome = failed(&fault.sentence);
             report.stopped = None;
             return report;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::WorkerShim;
-use super::attempt::Fault;
+use super::attempt::{Current, Fault};
 use super::ending::failed;
 use crate::local::process::tick;
 use crate::record::Outcome;
@@ -29,17 +29,19 @@ impl WorkerShim {
         }
         if let Some(fault) = heard.fault {
             self.peer = None;
-            self.blame(format!("the worker {fault}"));
+            self.blame(format!("the worker {fault}"), !heard.closed);
         }
         Ok(())
     }
 
-    /// Its end may come next and say more; if it doesn't, it is made to.
-    fn blame(&mut self, sentence: String) {
+    /// Its end may come next; if it doesn't, it is made to. The first fault counts: others may follow from it.
+    fn blame(&mut self, sentence: String, says_all: bool) {
         match &mut self.current {
+            Some(current) if current.fault.is_some() => {}
             Some(current) => {
                 current.fault = Some(Fault {
                     sentence,
+                    says_all,
                     deadline: tick() + LAST_WORD,
                     told: false,
                 });
@@ -60,8 +62,12 @@ impl WorkerShim {
             self.pinged = None;
             return Ok(());
         }
-        // Late words about a job that is over are nobody's.
-        let Some(current) = self.current.as_mut().filter(|current| current.sent) else {
+        // Late words about a job that is over are nobody's, above all not the next one's.
+        let is_meant = |current: &&mut Current| {
+            let id = current.message.place.id.job.to_string();
+            current.sent && text("job").is_none_or(|job| job == id)
+        };
+        let Some(current) = self.current.as_mut().filter(is_meant) else {
             return Ok(());
         };
         match kind {
@@ -90,6 +96,7 @@ impl WorkerShim {
         if protocol != Some(1) {
             self.blame(
                 "the worker speaks no version of the protocol that is known here (1)".to_owned(),
+                true,
             );
             return;
         }
