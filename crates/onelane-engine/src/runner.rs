@@ -153,6 +153,7 @@ impl Shared {
         let tools = Arc::new(Tools::new(tools, default_tool));
         define(self, &tools).await?;
         *self.tools.write() = tools;
+        self.executor.renew_workers().await;
         self.keep_workers().await;
         Ok(())
     }

@@ -245,7 +245,10 @@ pub trait Executor: Send + Sync + 'static {
     /// `spare`, what is left of the machine.
     async fn keep_workers(&self, _workers: Vec<WorkerSpec>, _spare: Capacity) {}
 
-    /// Comes back when a worker that stays always has ended by itself, and is wanted again by
+    /// Sends all workers away, as their programs may have changed: idle ones now, the others after their jobs.
+    async fn renew_workers(&self) {}
+
+    /// Comes back when a worker that stays always has ended by itself or was sent away to be renewed, and is wanted again by
     /// [`Executor::keep_workers`].
     async fn until_worker_missing(&self) {
         std::future::pending::<()>().await;

@@ -14,7 +14,7 @@ use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
 use onelane_tools::{ToolsFile, builtin_search, load_tools_file};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{ServeOptions, default_data_folder};
 use crate::commands::config::lines;
@@ -119,6 +119,8 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
     })?;
     let address = listener.local_addr()?;
+    // Before anybody is told that there is a server: without a handler a signal ends it on the spot.
+    let (hangup, mut stop) = (signal(SignalKind::hangup())?, StopSignals::new()?);
     let data = DataFolder::open(&resolved.data, resolved.jobs.as_deref())?;
     let hosts = resolved.file.server.hosts.clone();
     let tools = tools_source(resolved.config.as_deref())?;
@@ -132,13 +134,13 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tools: tools.clone(),
     };
-    tokio::spawn(reload_on_hangup(engine.handle(), tools));
+    tokio::spawn(reload_on_hangup(hangup, engine.handle(), tools));
     let router = onelane_server::router(engine.handle(), config);
     output.line(&format!("onelane listening on http://{address}"))?;
     output.line(&format!("data in {}", data.root().display()))?;
     output.line(&format!("process control: {}", control.level()))?;
     announce(output, &engine.handle())?;
-    let ended = run(listener, router, &engine, options.drain).await;
+    let ended = run(listener, router, &engine, (&mut stop, options.drain)).await;
     engine.end_idle().await;
     control.leave();
     ended
@@ -156,7 +158,7 @@ async fn run(
     listener: TcpListener,
     router: axum::Router,
     engine: &Engine,
-    drain: bool,
+    (signals, drain): (&mut StopSignals, bool),
 ) -> anyhow::Result<()> {
     let (told, mut stop) = tokio::sync::watch::channel(false);
     let wait_for_stop = async move {
@@ -169,13 +171,13 @@ async fn run(
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
         ended = &mut server => return Ok(ended??),
-        () = stop_signal() => {}
+        () = signals.next() => {}
     }
     engine.stop_taking();
     if drain {
         tokio::select! {
             () = engine.until_idle() => {}
-            () = stop_signal() => return Ok(()),
+            () = signals.next() => return Ok(()),
         }
     }
     told.send(true).ok();
@@ -183,16 +185,13 @@ async fn run(
     let last_answers = tokio::time::timeout(LAST_ANSWERS, server);
     tokio::select! {
         _ = last_answers => {}
-        () = stop_signal() => {}
+        () = signals.next() => {}
     }
     Ok(())
 }
 
 /// SIGHUP: the tools file is read again. What is wrong with it goes to the log, and the old tools stay in force.
-async fn reload_on_hangup(handle: Handle, source: ToolsSource) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
+async fn reload_on_hangup(mut hangup: Signal, handle: Handle, source: ToolsSource) {
     while hangup.recv().await.is_some() {
         match onelane_server::reload(&handle, &source).await {
             Ok(report) => tracing::info!(
@@ -212,16 +211,25 @@ async fn reload_on_hangup(handle: Handle, source: ToolsSource) {
     }
 }
 
-async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// What asks the server to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

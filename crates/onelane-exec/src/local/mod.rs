@@ -188,6 +188,10 @@ impl Executor for LocalExecutor {
         self.want_workers(workers, spare).await;
     }
 
+    async fn renew_workers(&self) {
+        self.pool.renew();
+    }
+
     async fn until_worker_missing(&self) {
         self.pool.missing.notified().await;
     }

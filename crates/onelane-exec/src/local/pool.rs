@@ -243,6 +243,18 @@ impl Pool {
         missing
     }
 
+    /// Sends all of them away, and has those that stay always started again once they are gone.
+    pub(crate) fn renew(self: &Arc<Self>) {
+        for worker in lock(&self.workers).values() {
+            worker.dismiss();
+            let (pool, worker) = (self.clone(), worker.clone());
+            tokio::spawn(async move {
+                worker.until_gone().await;
+                pool.missing.notify_one();
+            });
+        }
+    }
+
     /// What idle workers hold.
     pub(crate) fn held(&self) -> Vec<Capacity> {
         let workers = lock(&self.workers);

@@ -440,6 +440,36 @@ async fn a_worker_is_renewed_after_its_jobs() {
     );
 }
 
+/// Its program may have changed, though its definition has not.
+#[tokio::test]
+async fn a_reload_renews_the_workers_and_lets_a_running_job_end() {
+    for keep in ["10m", "always"] {
+        let server = server(&format!("keep = \"{keep}\""));
+        let idle = worker_of(&server).await;
+        server.post("/api/v1/tools/reload", &json!({})).await;
+        let renewed = worker_of(&server).await;
+        assert_ne!(renewed, idle, "{keep}");
+        let busy = json!({"do": "sleep", "seconds": 1});
+        let busy = server.submit("warm", &busy).await;
+        server.until(&busy, "running").await;
+        server.post("/api/v1/tools/reload", &json!({})).await;
+        let job = server.wait(&busy).await;
+        assert_eq!(identity(&result_of(&server, &job)), renewed, "{keep}");
+        assert_ne!(worker_of(&server).await, renewed, "{keep}");
+    }
+    let server = server("keep = \"always\"");
+    let workers = || workers_of(&server);
+    until("a worker is there", || !workers().is_empty()).await;
+    let before = workers();
+    server.post("/api/v1/tools/reload", &json!({})).await;
+    // Without a job that asks for it.
+    until("another is there", || {
+        let now = workers();
+        !now.is_empty() && now.iter().all(|pid| !before.contains(pid))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_idle_worker_makes_room_for_a_job_that_needs_its_memory() {
     let cold = r#"
