@@ -102,6 +102,8 @@ def test_a_function_that_fails_says_why(serve: Serve) -> None:
     for _ in range(2):
         with pytest.raises(JobFailed, match="ValueError: no such chain: B") as caught:
             client.run("fails", timeout=DEADLINE_S)
+    with pytest.raises(JobFailed, match="no such chain: B"):
+        client.result(caught.value.job)
     log = "".join(client.logs(caught.value.job))
     assert log.count("Traceback") == 1 and 'raise ValueError("no such chain: B")' in log
 

@@ -136,11 +136,7 @@ class Core:
             job = yield from self._wait(job.id, deadline, meter)
         finally:
             meter.close()
-        if job.state == "cancelled":
-            raise JobCancelled(job)
-        if job.state != "succeeded":
-            raise JobFailed(job)
-        return job
+        return _succeeded(job)
 
     def get(self, job: str) -> Steps[JobView]:
         return read(JobView, (yield from self._ask(Request("GET", _path("jobs", job)))))
@@ -253,11 +249,13 @@ class Core:
         try:
             return json.loads((yield from self._patiently(lambda: self._once(request))))
         except NotFound as error:
-            if error.code == "unknown_file":
-                return None
-            raise
+            if error.code != "unknown_file":
+                raise
         except ValueError as error:
             raise OnelaneError(f"the result.json of job {job} is no JSON: {error}") from None
+        # There is none: of a job that failed that means something else than of one that returned nothing.
+        _succeeded((yield from self.get(job)))
+        return None
 
     def download(self, job: str, folder: Path, paths: Filter) -> Steps[List[Path]]:
         """Each file is written beside its place, checked, and moved there whole."""
@@ -403,6 +401,15 @@ class _Seen:
         if self.is_another(attempt):
             self._attempt, self.bytes = attempt, 0
         return self.bytes
+
+
+def _succeeded(job: JobView) -> JobView:
+    """An ended job, unless its end was a bad one."""
+    if job.state == "cancelled":
+        raise JobCancelled(job)
+    if job.state != "succeeded":
+        raise JobFailed(job)
+    return job
 
 
 def _good(answer: Answer) -> Answer:

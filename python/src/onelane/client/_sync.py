@@ -168,7 +168,8 @@ class Client:
         return self._do(self._core.files(job_id(job)))
 
     def result(self, job: JobLike) -> Any:
-        """What a Python function returned: the value in ``result.json``, or ``None`` if there is none."""
+        """What a Python function returned: the value in ``result.json``, or ``None`` if there is none. Of a job that has
+        none as it failed it is a `JobFailed`."""
         return self._do(self._core.result(job_id(job)))
 
     def download(self, job: JobLike, folder: Union[str, Path], paths: Filter = None) -> List[Path]:
