@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use onelane_core::{Job, JobId, JobState, StopReason, Timestamp};
@@ -118,6 +119,15 @@ impl Handle {
         self.shared.surroundings.now()
     }
 
+    /// Whether new jobs are taken in: [`EngineError::Stopping`] once the server is on its way down.
+    pub fn check_taking(&self) -> Result<()> {
+        let stopping = self.shared.stopping.load(Ordering::Relaxed);
+        if stopping {
+            return Err(EngineError::Stopping);
+        }
+        Ok(())
+    }
+
     /// A new job's id.
     pub fn new_id(&self) -> JobId {
         JobId::new(self.now(), self.shared.surroundings.random())
@@ -125,13 +135,7 @@ impl Handle {
 
     /// Takes a checked submission in; it is on disk when this returns.
     pub async fn submit(&self, new: NewJob) -> Result<Submitted> {
-        if self
-            .shared
-            .stopping
-            .load(std::sync::atomic::Ordering::Relaxed)
-        {
-            return Err(EngineError::Stopping);
-        }
+        self.check_taking()?;
         self.check_room()?;
         fail_point("submit.before_commit");
         let submitted = self.shared.store.submit(new).await?;
@@ -268,7 +272,10 @@ impl Handle {
                 let state = self.shared.state.lock();
                 Place {
                     position: Some(state.position(job.order_key) as u64),
-                    why: Some(state.why(job.order_key)),
+                    why: Some(match self.check_taking() {
+                        Ok(()) => state.why(job.order_key),
+                        Err(_) => "the server is stopping; the next one starts it".to_owned(),
+                    }),
                     progress: None,
                 }
             }

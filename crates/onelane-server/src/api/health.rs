@@ -11,10 +11,11 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The store answers too
+/// The store answers too, and jobs are taken in
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200, body = String), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn readyz(State(server): State<Server>) -> Result<&'static str, ApiError> {
+    server.handle.check_taking()?;
     let newest = JobFilter {
         limit: 1,
         ..JobFilter::default()

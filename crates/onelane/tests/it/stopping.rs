@@ -29,6 +29,13 @@ async fn a_server_that_drains_takes_nothing_new_answers_and_waits_for_what_runs(
         server.get(&format!("/api/v1/jobs/{running}")).await["state"],
         "running"
     );
+    let ready = server.http.get(server.url("/readyz")).send().await;
+    assert_eq!(ready.unwrap().status(), 503);
+    let left = server.get(&format!("/api/v1/jobs/{waiting}")).await;
+    assert_eq!(
+        left["why"],
+        "the server is stopping; the next one starts it"
+    );
     server.wait_stopped();
     assert_eq!(
         server.read_json(&running, "attempts/1/exit.json")["outcome"],
