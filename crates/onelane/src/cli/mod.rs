@@ -58,6 +58,8 @@ enum Command {
     Wait(commands::wait::Options),
     /// Cancel jobs
     Cancel(commands::cancel::Options),
+    /// Delete ended jobs with all their files
+    Delete(commands::delete::Options),
     /// Fetch a job's results
     Download(commands::download::Options),
     /// Show the queue, pause or resume it
@@ -127,6 +129,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logs(options) => commands::logs::run(&context, &options).await,
         Command::Wait(options) => commands::wait::run(&context, &options).await,
         Command::Cancel(options) => commands::cancel::run(&context, &options).await,
+        Command::Delete(options) => commands::delete::run(&context, &options).await,
         Command::Download(options) => commands::download::run(&context, &options).await,
         Command::Queue(options) => commands::queue::run(&context, &options).await,
         Command::Config(options) => commands::config::run(&context, &options),

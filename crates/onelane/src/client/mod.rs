@@ -138,6 +138,13 @@ impl Client {
         .await
     }
 
+    /// Deletes a job, which may be cancelled for that.
+    pub(crate) async fn delete(&self, id: &str, cancel: bool) -> Result<()> {
+        let request = self.request(Method::DELETE, &["api", "v1", "jobs", id]);
+        self.send(request.query(&[("cancel", cancel)])).await?;
+        Ok(())
+    }
+
     /// The queue.
     pub(crate) async fn queue(&self) -> Result<Seen<QueueView>> {
         self.read(

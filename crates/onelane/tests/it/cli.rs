@@ -100,6 +100,17 @@ fn exit_codes_tell_failure_refusal_absence_and_cancellation_apart() {
     assert_eq!(code, 0);
     assert_eq!(run(&server, &["cancel", "last"]).0, 0);
     assert_eq!(run(&server, &["wait", "last"]).0, 6);
+    let (code, out, err) = run(&server, &["delete", "last"]);
+    assert!(code == 0 && out.contains("deleted"), "{out}{err}");
+    assert_eq!(run(&server, &["delete", "ffffffff"]).0, 4);
+    let (code, _, _) = run(&server, &["submit", "sleep", "-p", "seconds=60"]);
+    assert_eq!(code, 0);
+    let (code, _, err) = run(&server, &["delete", "last"]);
+    assert!(code == 3 && err.contains("not ended"), "{code} {err}");
+    assert_eq!(run(&server, &["delete", "--cancel", "last"]).0, 0);
+    let (_, list, _) = run(&server, &["--json", "list"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
     let (code, _, err) = said(
         &Command::new(BINARY)
             .args(["--server", "http://127.0.0.1:9", "list"])
