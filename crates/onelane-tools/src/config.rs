@@ -1,9 +1,11 @@
 //! The tools file. Read piece by piece, so that one mistake doesn't hide the others, and each with its place.
 
 mod item;
+mod leave_out;
 mod reader;
 mod schema;
 mod tool;
+mod words;
 
 pub use schema::tools_file_schema;
 pub use tool::is_inside;
@@ -18,6 +20,9 @@ use crate::bytes::Bytes;
 use crate::definition::ToolDefinition;
 use crate::suggest;
 use reader::{Node, Reader};
+
+/// The most mistakes that are told of a tools file.
+const MAX_MISTAKES: usize = 50;
 
 /// What a tools file says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,6 +87,9 @@ fn hint_line(hint: Option<&str>) -> String {
 }
 
 /// Reads a tools file; paths in it are relative to `folder`. A built-in tool's program is `onelane`, from the `PATH`.
+///
+/// # Errors
+/// All that is wrong, in the file's order, up to 50 mistakes.
 pub fn parse_tools_file(text: &str, folder: &Path) -> Result<ToolsFile, Vec<ConfigError>> {
     parse_tools_file_for(text, folder, "onelane")
 }
@@ -196,7 +204,7 @@ impl<'i> Reader<'i> {
         match DeTable::parse(text) {
             Ok(root) => Some(root.into_inner()),
             Err(error) => {
-                self.syntax(&error, 0);
+                self.syntax(&error);
                 None
             }
         }

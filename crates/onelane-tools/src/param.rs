@@ -367,6 +367,16 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+impl Problem {
+    /// Whether it is one whatever the parameter's other keys say.
+    pub(crate) fn stands_alone(&self) -> bool {
+        !matches!(
+            self.key,
+            "choices" | "default" | "example" | "max_count" | "min_length"
+        )
+    }
+}
+
 fn problem(key: &'static str, message: impl Into<String>) -> Problem {
     Problem {
         key,

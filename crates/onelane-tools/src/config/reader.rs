@@ -1,10 +1,12 @@
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{ConfigError, ToolsFile};
+use super::leave_out::{LeftOut, find, put_in, take_out};
+use super::{ConfigError, MAX_MISTAKES, ToolsFile, words};
 use crate::suggest;
 
 /// A value of the file, with its place.
@@ -16,6 +18,8 @@ pub(super) struct Reader<'i> {
     folder: &'i Path,
     pub(super) exe: &'i str,
     errors: Vec<ConfigError>,
+    /// Where values begin that a mistake was taken out of: what is wrong with the rest of them may only follow from that.
+    spoilt: HashSet<usize>,
 }
 
 impl<'i> Reader<'i> {
@@ -25,6 +29,7 @@ impl<'i> Reader<'i> {
             folder,
             exe,
             errors: Vec::new(),
+            spoilt: HashSet::new(),
         }
     }
 
@@ -34,6 +39,7 @@ impl<'i> Reader<'i> {
         }
         self.errors
             .sort_by_key(|error| (error.file.clone(), error.line, error.column));
+        self.errors.truncate(MAX_MISTAKES);
         Err(self.errors)
     }
 
@@ -83,7 +89,14 @@ impl<'i> Reader<'i> {
         files
     }
 
+    /// Keeps what is wrong with a value that could be read.
     pub(super) fn error(&mut self, at: usize, message: impl Into<String>, hint: Option<String>) {
+        if !self.spoilt.contains(&at) {
+            self.keep(at, message, hint);
+        }
+    }
+
+    fn keep(&mut self, at: usize, message: impl Into<String>, hint: Option<String>) {
         let (line, column) = line_and_column(self.text, at);
         self.errors.push(ConfigError {
             file: None,
@@ -94,27 +107,63 @@ impl<'i> Reader<'i> {
         });
     }
 
-    /// Reads a value as a `T`.
+    /// Reads a value as a `T`, without the keys that can't be read.
     pub(super) fn read<T: Deserialize<'i>>(&mut self, node: &Node<'i>) -> Option<T> {
-        match T::deserialize(ValueDeserializer::from(node.clone())) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.syntax(&error, node.span().start);
-                None
+        self.read_what_can_be(node).map(|(value, _)| value)
+    }
+
+    /// Reads a value as a `T`, and names the keys that had to be left out of it, or that were misspelt. Serde stops at the
+    /// first mistake, so it is asked again without that, until all of them are told.
+    pub(super) fn read_what_can_be<T: Deserialize<'i>>(
+        &mut self,
+        node: &Node<'i>,
+    ) -> Option<(T, Vec<String>)> {
+        let mut rest = node.clone();
+        let mut left_out = LeftOut::default();
+        let mut value = None;
+        for _ in 0..2 * MAX_MISTAKES {
+            match T::deserialize(ValueDeserializer::from(rest.clone())) {
+                Ok(read) => {
+                    value = Some((read, left_out.names));
+                    break;
+                }
+                Err(error) => {
+                    if !self.mend(&mut rest, &error, &mut left_out) {
+                        break;
+                    }
+                }
             }
         }
+        self.spoilt.extend(left_out.places);
+        value
+    }
+
+    /// Tells a mistake and takes it out of the value; false where that can't be done.
+    fn mend(&mut self, rest: &mut Node<'i>, error: &toml::de::Error, out: &mut LeftOut) -> bool {
+        let span = error.span().unwrap_or_else(|| rest.span());
+        let names = backticked(error.message());
+        let name = names.first().copied().unwrap_or_default();
+        if error.message().starts_with("missing field") {
+            if !out.names.iter().any(|gone| gone == name) {
+                self.mistake(error, rest);
+            }
+            out.places.extend([rest.span().start, span.start]);
+            return put_in(rest, &span, name);
+        }
+        self.mistake(error, rest);
+        if error.message().starts_with("unknown field") {
+            let meant = suggest::nearest(name, names.iter().skip(1).copied());
+            out.names.extend(meant.map(str::to_owned));
+        }
+        take_out(rest, &span, out)
     }
 
     /// The value as a table.
     pub(super) fn table<'n>(&mut self, node: &'n Node<'i>) -> Option<&'n DeTable<'i>> {
         let table = node.get_ref().as_table();
         if table.is_none() {
-            let kind = node.get_ref().type_str();
-            self.error(
-                node.span().start,
-                format!("a table is expected here, not {kind}"),
-                None,
-            );
+            let message = words::expected("a table", Some(node.get_ref()));
+            self.error(node.span().start, message, None);
         }
         table
     }
@@ -129,33 +178,34 @@ impl<'i> Reader<'i> {
         }
     }
 
-    /// An error of the TOML reader, in our words where they say more.
-    pub(super) fn syntax(&mut self, error: &toml::de::Error, fallback: usize) {
-        let at = error.span().map_or(fallback, |span| span.start);
+    /// What is wrong with the TOML itself.
+    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+        let at = error.span().map_or(0, |span| span.start);
+        self.keep(at, error.message().trim_end(), None);
+    }
+
+    /// What serde says of a value, in our words where they say more.
+    fn mistake(&mut self, error: &toml::de::Error, node: &Node<'i>) {
+        let span = error.span().unwrap_or_else(|| node.span());
         let message = error.message();
         let names = backticked(message);
-        if message.starts_with("unknown field") {
-            let (name, known) = names.split_first().unwrap_or((&"", &[]));
-            self.error(
-                at,
-                format!("unknown key `{name}`"),
-                unknown_hint(name, known),
-            );
+        let (name, known) = names.split_first().unwrap_or((&"", &[]));
+        let (message, hint) = if message.starts_with("unknown field") {
+            (format!("unknown key `{name}`"), unknown_hint(name, known))
         } else if message.starts_with("missing field") {
-            let name = names.first().unwrap_or(&"");
-            self.error(at, format!("key `{name}` is missing"), None);
+            (format!("key `{name}` is missing"), None)
         } else if message.starts_with("unknown variant") {
-            let (name, known) = names.split_first().unwrap_or((&"", &[]));
-            let message = format!("`{name}` is not one of {}", suggest::quoted_list(known));
-            let hint = suggest::nearest(name, known.iter().copied());
-            self.error(
-                at,
-                message,
-                hint.map(|name| format!("did you mean `{name}`?")),
-            );
+            let nearest = suggest::nearest(name, known.iter().copied());
+            (
+                format!("`{name}` is not one of {}", suggest::quoted_list(known)),
+                nearest.map(|name| format!("did you mean `{name}`?")),
+            )
         } else {
-            self.error(at, message.trim_end(), None);
-        }
+            let value = find(node, &span).map(Spanned::get_ref);
+            let words = words::wrong_value(message, value);
+            (words.unwrap_or_else(|| message.trim_end().to_owned()), None)
+        };
+        self.keep(span.start, message, hint);
     }
 
     /// A path of the file, relative to the file's folder.
@@ -168,6 +218,7 @@ impl<'i> Reader<'i> {
 fn unknown_hint(name: &str, known: &[&str]) -> Option<String> {
     match name {
         "cache" => Some(format!("`{name}` is not there yet in this release")),
+        "include" => Some("put `include` before the first `[table]`".to_owned()),
         _ => suggest::hint(name, known),
     }
 }
