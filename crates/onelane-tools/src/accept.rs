@@ -443,7 +443,13 @@ impl<'a> Intake<'a> {
                 Err(why) => self.error(name, format!("is missing, and its default {why}")),
             },
             (Some(value), _) => self.put(name, value),
-            (None, _) if param.is_required() => self.error(name, "is missing"),
+            (None, _) if param.is_required() => {
+                let nothing_there = param.nothing_to_choose();
+                self.error(
+                    name,
+                    nothing_there.unwrap_or_else(|| "is missing".to_owned()),
+                );
+            }
             (None, _) => {}
         }
     }

@@ -33,6 +33,8 @@ pub struct ToolsFile {
     pub machine: MachineSection,
     /// `[tools.…]`, in the file's order.
     pub tools: Vec<ToolDefinition>,
+    /// What is missing on this machine, such as a database, and keeps no tool from being there.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// `[server]`.
@@ -67,7 +69,7 @@ pub struct MachineSection {
 
 /// A mistake in a tools file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}{}", hint_line(self.hint.as_deref()))]
+#[error("line {line}, column {column}: {}{message}{}", self.word(), hint_line(self.hint.as_deref()))]
 pub struct ConfigError {
     /// The included file that it is in; none for the tools file itself.
     pub file: Option<PathBuf>,
@@ -79,6 +81,14 @@ pub struct ConfigError {
     pub message: String,
     /// What may have been meant.
     pub hint: Option<String>,
+    /// The file can be used all the same.
+    pub is_warning: bool,
+}
+
+impl ConfigError {
+    const fn word(&self) -> &'static str {
+        if self.is_warning { "warning: " } else { "" }
+    }
 }
 
 fn hint_line(hint: Option<&str>) -> String {
@@ -89,7 +99,7 @@ fn hint_line(hint: Option<&str>) -> String {
 /// Reads a tools file; paths in it are relative to `folder`. A built-in tool's program is `onelane`, from the `PATH`.
 ///
 /// # Errors
-/// All that is wrong, in the file's order, up to 50 mistakes.
+/// All that is wrong, in the file's order, up to 50 mistakes; warnings are among them.
 pub fn parse_tools_file(text: &str, folder: &Path) -> Result<ToolsFile, Vec<ConfigError>> {
     parse_tools_file_for(text, folder, "onelane")
 }
@@ -161,6 +171,7 @@ pub fn load_tools_file(path: &Path, exe: &str) -> Result<ToolsFile, Vec<ConfigEr
             column: 1,
             message: format!("the file can't be read: {error}"),
             hint: None,
+            is_warning: false,
         }]
     })?;
     parse_tools_file_for(&text, path.parent().unwrap_or(Path::new("/")), exe)
@@ -233,7 +244,12 @@ impl<'i> Reader<'i> {
         let at = node.span().start;
         for pattern in patterns {
             let pattern = self.absolute_pattern(&pattern);
-            let files = self.files_of(&pattern, at);
+            let Some((files, unreadable)) = self.files_of(&pattern, at) else {
+                continue;
+            };
+            for message in unreadable {
+                self.error(at, message, None);
+            }
             if files.is_empty() {
                 self.error(
                     at,

@@ -467,8 +467,9 @@ impl Param {
             Self::Text(p) => p.read(text),
             Self::Number(p) => p.read_text(text),
             Self::Integer(p) => p.read_text(text),
-            Self::Choice(p) => choose(&p.choices, text),
-            Self::Choices(p) => choose(&p.choices, text).map(|key| Value::from(vec![key])),
+            Self::Choice(p) => choose(&p.choices, p.choices_from.as_deref(), text),
+            Self::Choices(p) => choose(&p.choices, p.choices_from.as_deref(), text)
+                .map(|key| Value::from(vec![key])),
             Self::Flag(_) => read_flag(text),
             Self::Json(_) => parse_json(text),
             Self::Fasta(_) | Self::Fastq(_) | Self::File(_) | Self::Files(_) => Ok(text.into()),
@@ -573,6 +574,16 @@ impl Param {
             }
         }
         problems
+    }
+
+    /// What is wrong with a choice of files of which there is none; none for any other parameter.
+    pub fn nothing_to_choose(&self) -> Option<String> {
+        let (choices, from) = match self {
+            Self::Choice(p) => (&p.choices, p.choices_from.as_deref()),
+            Self::Choices(p) => (&p.choices, p.choices_from.as_deref()),
+            _ => return None,
+        };
+        from.filter(|_| choices.is_empty()).map(no_match)
     }
 
     pub(crate) fn choices_come_from_disk(&self) -> bool {
@@ -831,7 +842,7 @@ impl ChoicesParam {
             let text = key
                 .as_str()
                 .ok_or_else(|| format!("must hold texts, not {}", kind_of(key)))?;
-            let key = choose(&self.choices, text)?;
+            let key = choose(&self.choices, self.choices_from.as_deref(), text)?;
             if read.contains(&key) {
                 return Err(format!("has {} twice", quoted(text)));
             }
@@ -862,9 +873,16 @@ impl ChoicesParam {
     }
 }
 
-fn choose(choices: &IndexMap<String, String>, key: &str) -> Result<Value, String> {
+fn choose(
+    choices: &IndexMap<String, String>,
+    from: Option<&str>,
+    key: &str,
+) -> Result<Value, String> {
     if choices.contains_key(key) {
         return Ok(Value::from(key));
+    }
+    if let (true, Some(pattern)) = (choices.is_empty(), from) {
+        return Err(no_match(pattern));
     }
     let keys: Vec<_> = choices.keys().map(String::as_str).collect();
     Err(format!(
@@ -872,6 +890,13 @@ fn choose(choices: &IndexMap<String, String>, key: &str) -> Result<Value, String
         suggest::quoted_list(&keys),
         quoted(key)
     ))
+}
+
+/// What is wrong with a choice of files of which there is none.
+fn no_match(pattern: &str) -> String {
+    format!(
+        "has nothing to choose from: no file matches `{pattern}`; put a database there, then run `onelane tools reload`"
+    )
 }
 
 fn chosen(choices: &IndexMap<String, String>, key: &str) -> Result<String, String> {

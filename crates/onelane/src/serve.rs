@@ -115,6 +115,10 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let resolved = resolve(&options)?;
+    for warning in &resolved.file.warnings {
+        let file = warning.file.as_ref().map(|file| file.display().to_string());
+        tracing::warn!(file, "{warning}");
+    }
     let listener = listen(&resolved.listen).await.with_context(|| {
         format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
     })?;
@@ -194,10 +198,16 @@ async fn run(
 async fn reload_on_hangup(mut hangup: Signal, handle: Handle, source: ToolsSource) {
     while hangup.recv().await.is_some() {
         match onelane_server::reload(&handle, &source).await {
-            Ok(report) => tracing::info!(
-                added = ?report.added, changed = ?report.changed, removed = ?report.removed,
-                "the tools file was read again: {} tools in force", report.tools.len()
-            ),
+            Ok(report) => {
+                for warning in &report.warnings {
+                    let (file, line) = (warning.file.as_ref(), warning.line);
+                    tracing::warn!(file, line, "{}", warning.message);
+                }
+                tracing::info!(
+                    added = ?report.added, changed = ?report.changed, removed = ?report.removed,
+                    "the tools file was read again: {} tools in force", report.tools.len()
+                );
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 if let ReloadError::Bad(errors) = error {

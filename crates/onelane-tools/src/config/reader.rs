@@ -34,12 +34,18 @@ impl<'i> Reader<'i> {
     }
 
     pub(super) fn into_result(mut self, file: ToolsFile) -> Result<ToolsFile, Vec<ConfigError>> {
-        if self.errors.is_empty() {
-            return Ok(file);
-        }
+        let place = |error: &ConfigError| (error.file.clone(), error.line, error.column);
+        // Warnings must not crowd a mistake out.
         self.errors
-            .sort_by_key(|error| (error.file.clone(), error.line, error.column));
+            .sort_by_key(|error| (error.is_warning, place(error)));
         self.errors.truncate(MAX_MISTAKES);
+        if self.errors.iter().all(|error| error.is_warning) {
+            return Ok(ToolsFile {
+                warnings: self.errors,
+                ..file
+            });
+        }
+        self.errors.sort_by_key(place);
         Err(self.errors)
     }
 
@@ -62,31 +68,33 @@ impl<'i> Reader<'i> {
         format!("{}/{relative}", folder.trim_end_matches('/'))
     }
 
-    /// The files that match a pattern, sorted; what can't be looked at is an error at this place.
-    pub(super) fn files_of(&mut self, pattern: &str, at: usize) -> Vec<PathBuf> {
+    /// The files that match a pattern, sorted, and what is to be said of folders that can't be looked at; none for what is
+    /// no pattern, which is an error at this place.
+    pub(super) fn files_of(
+        &mut self,
+        pattern: &str,
+        at: usize,
+    ) -> Option<(Vec<PathBuf>, Vec<String>)> {
         let found = match glob::glob(pattern) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!("`{pattern}` is no pattern of files: {}", error.msg);
                 self.error(at, message, None);
-                return Vec::new();
+                return None;
             }
         };
-        let mut files = Vec::new();
+        let (mut files, mut unreadable) = (Vec::new(), Vec::new());
         for entry in found {
             match entry {
                 Ok(path) => files.push(path),
-                Err(error) => {
-                    let message = format!(
-                        "`{}` can't be read: {}",
-                        error.path().display(),
-                        error.error()
-                    );
-                    self.error(at, message, None);
-                }
+                Err(error) => unreadable.push(format!(
+                    "`{}` can't be read: {}",
+                    error.path().display(),
+                    error.error()
+                )),
             }
         }
-        files
+        Some((files, unreadable))
     }
 
     /// Keeps what is wrong with a value that could be read.
@@ -96,15 +104,30 @@ impl<'i> Reader<'i> {
         }
     }
 
+    /// Keeps what is amiss with a value and leaves the file usable.
+    pub(super) fn warn(&mut self, at: usize, message: impl Into<String>, hint: Option<String>) {
+        let warning = ConfigError {
+            is_warning: true,
+            ..self.at(at, message, hint)
+        };
+        self.errors.push(warning);
+    }
+
     fn keep(&mut self, at: usize, message: impl Into<String>, hint: Option<String>) {
+        let error = self.at(at, message, hint);
+        self.errors.push(error);
+    }
+
+    fn at(&self, at: usize, message: impl Into<String>, hint: Option<String>) -> ConfigError {
         let (line, column) = line_and_column(self.text, at);
-        self.errors.push(ConfigError {
+        ConfigError {
             file: None,
             line,
             column,
             message: message.into(),
             hint,
-        });
+            is_warning: false,
+        }
     }
 
     /// Reads a value as a `T`, without the keys that can't be read.

@@ -898,7 +898,11 @@ impl<'i> Reader<'i> {
             .get("choices_from")
             .map_or(0, |node| node.span().start);
         let pattern = self.absolute_pattern(pattern);
-        for path in self.files_of(&pattern, at) {
+        let (files, unreadable) = self.files_of(&pattern, at).unwrap_or_default();
+        for message in unreadable {
+            self.warn(at, message, None);
+        }
+        for path in files {
             let stem = path
                 .file_stem()
                 .and_then(|stem| stem.to_str())
@@ -909,12 +913,12 @@ impl<'i> Reader<'i> {
             }
         }
         if choices.is_empty() {
-            let message = format!("no file is there that matches `{pattern}`");
-            self.error(
-                at,
-                message,
-                Some("put the databases there, or name another folder".to_owned()),
+            let message = format!(
+                "no file is there that matches `{pattern}`: jobs that choose one are refused"
             );
+            let hint =
+                "put the databases there and have the file read again, or name another folder";
+            self.warn(at, message, Some(hint.to_owned()));
         }
         *from = Some(pattern);
     }

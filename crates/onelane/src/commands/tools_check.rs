@@ -111,6 +111,9 @@ fn check(tool: &ToolDefinition, machine: Capacity) -> Vec<Finding> {
             Param::Choices(param) => &param.choices,
             _ => continue,
         };
+        if let Some(why) = param.nothing_to_choose() {
+            outcomes.push(("databases", Err(format!("`{name}` {why}"))));
+        }
         if choices.values().any(|value| value.starts_with('/')) {
             outcomes.push(("databases", databases(name, choices.values())));
         }
