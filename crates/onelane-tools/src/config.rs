@@ -67,6 +67,36 @@ pub struct MachineSection {
     pub gpus: Option<Vec<u32>>,
 }
 
+/// What the machine has: what jobs may use where `[machine]` doesn't say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// What tools' needs are held against; what isn't known is none.
+#[derive(Default)]
+struct Supply {
+    cpus: Option<u64>,
+    memory_bytes: Option<u64>,
+    gpus: Option<u64>,
+    hardware: Option<Hardware>,
+}
+
+impl Supply {
+    fn of(machine: &MachineSection, hardware: Option<Hardware>) -> Self {
+        Self {
+            cpus: machine.cpus.map(u64::from),
+            memory_bytes: machine.memory_bytes,
+            // Nothing finds out which graphics processors there are: there are those that the section names.
+            gpus: Some(machine.gpus.as_ref().map_or(0, Vec::len) as u64),
+            hardware,
+        }
+    }
+}
+
 /// A mistake in a tools file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {}{message}{}", self.word(), hint_line(self.hint.as_deref()))]
@@ -110,8 +140,17 @@ pub fn parse_tools_file_for(
     folder: &Path,
     exe: &str,
 ) -> Result<ToolsFile, Vec<ConfigError>> {
+    read_tools_file(text, folder, exe, None)
+}
+
+fn read_tools_file(
+    text: &str,
+    folder: &Path,
+    exe: &str,
+    hardware: Option<Hardware>,
+) -> Result<ToolsFile, Vec<ConfigError>> {
     let mut reader = Reader::new(text, folder, exe);
-    let file = reader.file(text);
+    let file = reader.file(text, hardware);
     reader.into_result(file)
 }
 
@@ -159,11 +198,15 @@ struct RawMachine {
     gpus: Option<Spanned<Vec<u32>>>,
 }
 
-/// Reads the tools file at this path, and what it includes.
+/// Reads the tools file at this path, and what it includes; a tool that needs more than the hardware has is a warning.
 ///
 /// # Errors
 /// All that is wrong; a file that can't be read is an error at its beginning.
-pub fn load_tools_file(path: &Path, exe: &str) -> Result<ToolsFile, Vec<ConfigError>> {
+pub fn load_tools_file(
+    path: &Path,
+    exe: &str,
+    hardware: Hardware,
+) -> Result<ToolsFile, Vec<ConfigError>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         vec![ConfigError {
             file: None,
@@ -174,7 +217,8 @@ pub fn load_tools_file(path: &Path, exe: &str) -> Result<ToolsFile, Vec<ConfigEr
             is_warning: false,
         }]
     })?;
-    parse_tools_file_for(&text, path.parent().unwrap_or(Path::new("/")), exe)
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    read_tools_file(&text, folder, exe, Some(hardware))
 }
 
 /// The tools of one file: those that could be read, and the names of all.
@@ -192,18 +236,25 @@ impl Tools {
 }
 
 impl<'i> Reader<'i> {
-    fn file(&mut self, text: &'i str) -> ToolsFile {
+    fn file(&mut self, text: &'i str, hardware: Option<Hardware>) -> ToolsFile {
         let mut file = ToolsFile::default();
         let Some(root) = self.root(text) else {
             return file;
         };
         self.known_keys(&root, &["server", "machine", "tools", "include"]);
+        let mut supply = Supply::of(&file.machine, hardware);
         if let Some(node) = root.get("machine") {
-            file.machine = self.machine(node);
+            let (machine, is_whole) = self.machine(node);
+            supply = if is_whole {
+                Supply::of(&machine, hardware)
+            } else {
+                Supply::default()
+            };
+            file.machine = machine;
         }
-        let mut tools = self.tools(&root, &file.machine);
+        let mut tools = self.tools(&root, &supply);
         if let Some(node) = root.get("include") {
-            self.include(node, &file.machine, &mut tools);
+            self.include(node, &supply, &mut tools);
         }
         let names: Vec<_> = tools.names.iter().map(String::as_str).collect();
         file.server = self.server(root.get("server"), &names);
@@ -221,7 +272,7 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn tools(&mut self, root: &DeTable<'i>, machine: &MachineSection) -> Tools {
+    fn tools(&mut self, root: &DeTable<'i>, supply: &Supply) -> Tools {
         let Some(tools) = root.get("tools").and_then(|node| self.table(node)) else {
             return Tools::default();
         };
@@ -229,7 +280,7 @@ impl<'i> Reader<'i> {
             .keys()
             .map(|name| name.get_ref().to_string())
             .collect();
-        let read = |(name, node)| self.tool(name, node, machine);
+        let read = |(name, node)| self.tool(name, node, supply);
         Tools {
             read: tools.iter().filter_map(read).collect(),
             names,
@@ -237,7 +288,7 @@ impl<'i> Reader<'i> {
     }
 
     /// Reads the files that `include` names; each has only tools, and its paths are relative to itself.
-    fn include(&mut self, node: &Node<'i>, machine: &MachineSection, tools: &mut Tools) {
+    fn include(&mut self, node: &Node<'i>, supply: &Supply, tools: &mut Tools) {
         let Some(Include(patterns)) = self.read(node) else {
             return;
         };
@@ -258,7 +309,7 @@ impl<'i> Reader<'i> {
                 );
             }
             for file in files {
-                let included = self.included(&file, at, machine);
+                let included = self.included(&file, at, supply);
                 if let Some(twice) = included
                     .names
                     .iter()
@@ -273,7 +324,7 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn included(&mut self, path: &Path, at: usize, machine: &MachineSection) -> Tools {
+    fn included(&mut self, path: &Path, at: usize, supply: &Supply) -> Tools {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
@@ -289,7 +340,7 @@ impl<'i> Reader<'i> {
             return Tools::default();
         };
         reader.known_keys(&root, &["tools"]);
-        let tools = reader.tools(&root, machine);
+        let tools = reader.tools(&root, supply);
         self.take_errors(reader, path);
         tools
     }
@@ -334,8 +385,13 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn machine(&mut self, node: &Node<'i>) -> MachineSection {
-        let raw: RawMachine = self.read(node).unwrap_or_default();
+    /// The section, and whether all of it could be read.
+    fn machine(&mut self, node: &Node<'i>) -> (MachineSection, bool) {
+        let read = self.read_what_can_be::<RawMachine>(node);
+        let is_whole = read
+            .as_ref()
+            .is_some_and(|(_, left_out)| left_out.is_empty());
+        let raw = read.map(|(raw, _)| raw).unwrap_or_default();
         if let Some(cpus) = raw.cpus.as_ref().filter(|cpus| *cpus.get_ref() == 0) {
             self.error(cpus.span().start, "jobs need at least one processor", None);
         }
@@ -345,11 +401,12 @@ impl<'i> Reader<'i> {
         if let Some(gpus) = &raw.gpus {
             self.check_gpus(gpus);
         }
-        MachineSection {
+        let machine = MachineSection {
             cpus: raw.cpus.map(Spanned::into_inner),
             memory_bytes: raw.memory.map(|memory| memory.into_inner().0),
             gpus: raw.gpus.map(Spanned::into_inner),
-        }
+        };
+        (machine, is_whole)
     }
 
     fn check_gpus(&mut self, gpus: &Spanned<Vec<u32>>) {

@@ -12,7 +12,7 @@ use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
 use onelane_server::{ReloadError, ServerConfig, ToolsSource};
 use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
-use onelane_tools::{ToolsFile, builtin_search, load_tools_file};
+use onelane_tools::{Hardware, ToolsFile, builtin_search, load_tools_file};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -376,7 +376,7 @@ fn folder_of(config: &Path) -> &Path {
 }
 
 fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
-    load_tools_file(path, &own_path()?)
+    load_tools_file(path, &own_path()?, hardware()?)
         .map_err(|errors| anyhow::anyhow!("the tools file has errors\n{}", lines(path, &errors)))
 }
 
@@ -385,9 +385,9 @@ fn tools_source(config: Option<&Path>) -> anyhow::Result<ToolsSource> {
     let Some(path) = config.map(Path::to_owned) else {
         return Ok(ToolsSource::Builtin);
     };
-    let exe = own_path()?;
+    let (exe, hardware) = (own_path()?, hardware()?);
     Ok(ToolsSource::File(Arc::new(move || {
-        load_tools_file(&path, &exe)
+        load_tools_file(&path, &exe, hardware)
     })))
 }
 
@@ -399,13 +399,23 @@ pub(crate) fn own_path() -> anyhow::Result<String> {
         .context("this program's path is not UTF-8")
 }
 
+/// What jobs may use.
 pub(crate) fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let hardware = hardware()?;
     let gpus = file.machine.gpus.as_ref().map_or(0, Vec::len);
     Ok(Capacity {
-        cpus: file.machine.cpus.unwrap_or(u32::try_from(cpus)?),
-        memory_bytes: file.machine.memory_bytes.unwrap_or(total_memory()?),
+        cpus: file.machine.cpus.unwrap_or(hardware.cpus),
+        memory_bytes: file.machine.memory_bytes.unwrap_or(hardware.memory_bytes),
         gpus: u32::try_from(gpus)?,
+    })
+}
+
+/// What this machine has.
+pub(crate) fn hardware() -> anyhow::Result<Hardware> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Hardware {
+        cpus: u32::try_from(cpus)?,
+        memory_bytes: total_memory()?,
     })
 }
 

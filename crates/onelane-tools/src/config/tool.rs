@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::MachineSection;
+use super::Supply;
 use super::item::RawItem;
 use super::reader::{Node, Reader};
 use super::words;
@@ -163,7 +163,7 @@ impl<'i> Reader<'i> {
         &mut self,
         name: &Key<'i>,
         node: &Node<'i>,
-        machine: &MachineSection,
+        supply: &Supply,
     ) -> Option<ToolDefinition> {
         self.check_tool_name(name);
         let table = self.table(node)?;
@@ -172,7 +172,7 @@ impl<'i> Reader<'i> {
         let results = self.entries(table, "results", Self::result);
         let exit_codes = self.exit_codes(table);
         let (raw, left_out) = raw?;
-        let needs = self.needs(raw.needs.as_ref(), machine);
+        let needs = self.needs(raw.needs.as_ref(), supply);
         let mut tool = match (&raw.builtin, &raw.worker) {
             (Some(builtin), _) => self.builtin(builtin, &raw, table)?,
             (None, Some(worker)) => self.warm_tool(worker, &raw, table, params, results),
@@ -378,32 +378,26 @@ impl<'i> Reader<'i> {
         Some(self.resolve_command(version.get_ref().iter(), str::to_owned))
     }
 
-    fn needs(&mut self, needs: Option<&Spanned<RawNeeds>>, machine: &MachineSection) -> Needs {
+    fn needs(&mut self, needs: Option<&Spanned<RawNeeds>>, supply: &Supply) -> Needs {
         let Some(raw) = needs.map(Spanned::get_ref) else {
             return Needs::default();
         };
-        let gpus = machine.gpus.as_ref().map(|gpus| gpus.len() as u64);
-        let wanted = |cpus: &Spanned<u32>| Spanned::new(cpus.span(), u64::from(*cpus.get_ref()));
+        let number = |number: &Spanned<u32>| (number.span().start, u64::from(*number.get_ref()));
         let memory = raw.memory.as_ref();
-        let memory = memory.map(|memory| Spanned::new(memory.span(), memory.get_ref().0));
-        let pairs = [
-            (
-                "processors",
-                raw.cpus.as_ref().map(wanted),
-                machine.cpus.map(u64::from),
-            ),
-            ("bytes of memory", memory, machine.memory_bytes),
-            ("graphics processors", raw.gpus.as_ref().map(wanted), gpus),
-        ];
-        for (what, wanted, there) in pairs {
-            if let (Some(wanted), Some(there)) = (wanted, there)
-                && *wanted.get_ref() > there
-            {
-                let message = format!(
-                    "this tool could never start: it needs {} {what}, and `[machine]` has {there}",
-                    wanted.get_ref()
-                );
-                self.error(wanted.span().start, message, None);
+        let memory = memory.map(|memory| (memory.span().start, memory.get_ref().0));
+        let cpus = raw.cpus.as_ref().map(number);
+        self.check_need("processors", cpus, supply.cpus);
+        self.check_need("bytes of memory", memory, supply.memory_bytes);
+        let gpus = raw.gpus.as_ref().map(number);
+        self.check_need("graphics processors", gpus, supply.gpus);
+        if let Some(hardware) = supply.hardware {
+            if let (None, Some((at, wanted))) = (supply.cpus, cpus) {
+                let there = u64::from(hardware.cpus);
+                self.check_hardware(at, "processors", "{cpus}", wanted, there);
+            }
+            if let (None, Some((at, wanted))) = (supply.memory_bytes, memory) {
+                let there = hardware.memory_bytes;
+                self.check_hardware(at, "bytes of memory", "{memory_bytes}", wanted, there);
             }
         }
         if let Some(cpus) = raw.cpus.as_ref().filter(|cpus| *cpus.get_ref() == 0) {
@@ -411,6 +405,32 @@ impl<'i> Reader<'i> {
             self.error(cpus.span().start, message, None);
         }
         raw.needs()
+    }
+
+    /// `wanted` is a place and an amount.
+    fn check_need(&mut self, what: &str, wanted: Option<(usize, u64)>, there: Option<u64>) {
+        let (Some((at, wanted)), Some(there)) = (wanted, there) else {
+            return;
+        };
+        if wanted > there {
+            let message = format!(
+                "this tool could never start: it needs {wanted} {what}, and `[machine]` has {there}"
+            );
+            let hint = "name those that jobs may use: `gpus = [0]` in `[machine]`";
+            let is_undeclared = what == "graphics processors" && there == 0;
+            self.error(at, message, is_undeclared.then(|| hint.to_owned()));
+        }
+    }
+
+    /// The engine starts a job that asks for more than there is as soon as it holds the machine alone.
+    fn check_hardware(&mut self, at: usize, what: &str, name: &str, wanted: u64, there: u64) {
+        if wanted > there {
+            let message = format!(
+                "it needs {wanted} {what}, and this machine has {there}: its jobs start only when no other runs, and \
+                 `{name}` is {wanted} all the same"
+            );
+            self.warn(at, message, None);
+        }
     }
 
     /// The entries of a sub-table that could be read, in the file's order.

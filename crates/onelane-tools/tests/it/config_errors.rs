@@ -668,6 +668,53 @@ fn an_include_after_a_table_is_told_where_it_belongs() {
 }
 
 #[test]
+fn graphics_processors_that_no_machine_section_names_are_none() {
+    let tool = "[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 64, gpus = 2 }";
+    for (machine, hint) in [
+        ("", true),
+        ("[machine]\ncpus = 64", true),
+        ("[machine]\ngpus = [0]", false),
+    ] {
+        let errors = errors(&format!("{tool}\n{machine}"));
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert_eq!((errors[0].line, errors[0].column), (3, 29));
+        let there = u8::from(!hint);
+        let message = format!(
+            "could never start: it needs 2 graphics processors, and `[machine]` has {there}"
+        );
+        assert!(errors[0].message.contains(&message), "{errors:#?}");
+        assert_eq!(errors[0].hint.is_some(), hint, "{errors:#?}");
+    }
+    let two = format!("{tool}\n[machine]\ngpus = [0, 1]");
+    assert!(parse_tools_file(&two, Path::new("/")).is_ok());
+}
+
+#[test]
+fn a_tool_that_needs_more_than_the_machine_has_is_a_warning_unless_the_file_says_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("onelane.toml");
+    let load = |machine: &str| {
+        let text = format!(
+            "[tools.a]\ncommand = [\"a\"]\nneeds = {{ cpus = 64, memory = \"2T\" }}\n[tools.b]\ncommand = [\"b\"]\nneeds = {{ cpus = 4, memory = \"8G\" }}\n{machine}"
+        );
+        std::fs::write(&path, text).unwrap();
+        onelane_tools::load_tools_file(&path, "onelane", crate::HARDWARE).unwrap()
+    };
+    let warnings = load("").warnings;
+    let places: Vec<_> = warnings.iter().map(|w| (w.line, w.column)).collect();
+    assert_eq!(places, [(3, 18), (3, 31)]);
+    for (warning, words) in warnings.iter().zip([
+        "needs 64 processors, and this machine has 4: its jobs start only when no other runs, and `{cpus}` is 64",
+        "needs 2199023255552 bytes of memory, and this machine has 8589934592",
+    ]) {
+        assert!(warning.is_warning && warning.message.contains(words), "{warning:#?}");
+    }
+    let declared = load("[machine]\ncpus = 64");
+    assert_eq!(declared.warnings.len(), 1, "{:#?}", declared.warnings);
+    assert_eq!(declared.warnings[0].column, 31);
+}
+
+#[test]
 fn a_file_full_of_mistakes_is_told_the_first_fifty() {
     use std::fmt::Write as _;
     let mut text = "[tools.a]\ncommand = [\"a\"]\n".to_owned();

@@ -8,7 +8,7 @@ use onelane_tools::{
 };
 use serde_json::{Value, json};
 
-use crate::{errors_of, tool};
+use crate::{HARDWARE, errors_of, tool};
 
 fn places() -> Places<'static> {
     Places {
@@ -196,7 +196,7 @@ fn files_are_included_with_their_own_folder_and_their_own_mistakes() {
     );
     write("tools.d/b.toml", "[tools.b]\ncommand = [\"./run.sh\"]");
     write("tools.d/c.toml", "[tools.c]\ncommand = [\"c\"]");
-    let file = load_tools_file(&folder.path().join("onelane.toml"), "onelane").unwrap();
+    let file = load_tools_file(&folder.path().join("onelane.toml"), "onelane", HARDWARE).unwrap();
     let names: Vec<_> = file.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     let run = folder.path().join("tools.d/run.sh");
@@ -207,7 +207,8 @@ fn files_are_included_with_their_own_folder_and_their_own_mistakes() {
         "[server]\n[tools.c]\ncomand = [\"c\"]\n[tools.a]\ncommand = [\"x\"]",
     );
     write("tools.d/d.toml", "[tools.d\n");
-    let errors = load_tools_file(&folder.path().join("onelane.toml"), "onelane").unwrap_err();
+    let errors =
+        load_tools_file(&folder.path().join("onelane.toml"), "onelane", HARDWARE).unwrap_err();
     let told: Vec<_> = errors
         .iter()
         .map(|error| {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Context;
 use crate::exit::Exit;
 use crate::output;
-use crate::serve::{config_path, own_path};
+use crate::serve::{config_path, hardware, own_path};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -42,7 +42,7 @@ pub(crate) fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> 
 fn check(context: &Context, file: Option<&Path>) -> anyhow::Result<Exit> {
     let path = config_path(file)?
         .context("there is no ./onelane.toml\nhint: name a file: `onelane config check FILE`")?;
-    let read = load_tools_file(&path, &own_path()?);
+    let read = load_tools_file(&path, &own_path()?, hardware()?);
     let told = match &read {
         Ok(read) => &read.warnings,
         Err(errors) => errors,
