@@ -18,7 +18,7 @@ use crate::command::CommandItem;
 use crate::definition::{
     EnvValue, Example, ResultFile, SecretFile, Success, ToolDefinition, View, Workdir,
 };
-use crate::param::{KINDS, Param, Problem};
+use crate::param::{DEFAULT_WORKER_MAX_LENGTH, KINDS, Param, Problem};
 use crate::progress::ProgressPattern;
 use crate::span::Span;
 use crate::suggest;
@@ -168,7 +168,10 @@ impl<'i> Reader<'i> {
         self.check_tool_name(name);
         let table = self.table(node)?;
         let raw = self.read_what_can_be::<RawTool>(node);
-        let params = self.entries(table, "params", Self::param);
+        let has_worker = table.contains_key("worker");
+        let params = self.entries(table, "params", |reader, name, node| {
+            reader.param(name, node, has_worker)
+        });
         let results = self.entries(table, "results", Self::result);
         let exit_codes = self.exit_codes(table);
         let (raw, left_out) = raw?;
@@ -450,7 +453,7 @@ impl<'i> Reader<'i> {
         entries
     }
 
-    fn param(&mut self, name: &Key<'i>, node: &Node<'i>) -> Option<Param> {
+    fn param(&mut self, name: &Key<'i>, node: &Node<'i>, has_worker: bool) -> Option<Param> {
         self.check_param_name(name);
         let table = self.table(node)?;
         let Some(kind) = table.get("type") else {
@@ -460,8 +463,11 @@ impl<'i> Reader<'i> {
         };
         let without_type = without_type(node, table);
         let (mut param, left_out) = self.param_of(kind, &without_type)?;
+        if let (Param::Text(text), true) = (&mut param, has_worker) {
+            text.max_length.get_or_insert(DEFAULT_WORKER_MAX_LENGTH);
+        }
         let stands = |problem: &Problem| left_out.is_empty() || problem.stands_alone();
-        for problem in param.problems().into_iter().filter(stands) {
+        for problem in param.problems(has_worker).into_iter().filter(stands) {
             let at = table.get(problem.key).map_or(name.span(), Spanned::span);
             self.error(at.start, problem.message, None);
         }
