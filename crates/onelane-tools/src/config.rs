@@ -5,6 +5,7 @@ mod leave_out;
 mod reader;
 mod schema;
 mod tool;
+mod twice;
 mod words;
 
 pub use schema::tools_file_schema;
@@ -154,10 +155,6 @@ fn read_tools_file(
     reader.into_result(file)
 }
 
-/// `include`: a pattern, or a list of them.
-#[derive(Deserialize)]
-struct Include(#[serde(deserialize_with = "crate::param::one_or_more")] Vec<String>);
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
@@ -207,18 +204,48 @@ pub fn load_tools_file(
     exe: &str,
     hardware: Hardware,
 ) -> Result<ToolsFile, Vec<ConfigError>> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        vec![ConfigError {
-            file: None,
-            line: 1,
-            column: 1,
-            message: format!("the file can't be read: {error}"),
-            hint: None,
-            is_warning: false,
-        }]
-    })?;
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(Unreadable::NoText(error)) => return Err(vec![*error]),
+        Err(Unreadable::Io(error)) => {
+            return Err(vec![ConfigError {
+                file: None,
+                line: 1,
+                column: 1,
+                message: format!("the file can't be read: {error}"),
+                hint: None,
+                is_warning: false,
+            }]);
+        }
+    };
     let folder = path.parent().unwrap_or(Path::new("/"));
     read_tools_file(&text, folder, exe, Some(hardware))
+}
+
+/// Why there is no text of a file.
+enum Unreadable {
+    Io(std::io::Error),
+    /// It is none in UTF-8: the place of the first byte that isn't.
+    NoText(Box<ConfigError>),
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let bytes = std::fs::read(path).map_err(Unreadable::Io)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let end = error.utf8_error().valid_up_to();
+        let (sound, rest) = error.as_bytes().split_at(end);
+        let sound = String::from_utf8_lossy(sound);
+        let (line, column) = reader::line_and_column(&sound, sound.len());
+        let byte = rest.first().copied().unwrap_or_default();
+        Unreadable::NoText(Box::new(ConfigError {
+            file: None,
+            line,
+            column,
+            message: format!("the byte 0x{byte:02X} here is no text in UTF-8"),
+            hint: Some("save the file as UTF-8".to_owned()),
+            is_warning: false,
+        }))
+    })
 }
 
 /// The tools of one file: those that could be read, and the names of all.
@@ -263,13 +290,8 @@ impl<'i> Reader<'i> {
     }
 
     fn root(&mut self, text: &'i str) -> Option<DeTable<'i>> {
-        match DeTable::parse(text) {
-            Ok(root) => Some(root.into_inner()),
-            Err(error) => {
-                self.syntax(&error);
-                None
-            }
-        }
+        let (root, errors) = DeTable::parse_recoverable(text);
+        self.syntax(&errors).then(|| root.into_inner())
     }
 
     fn tools(&mut self, root: &DeTable<'i>, supply: &Supply) -> Tools {
@@ -289,11 +311,7 @@ impl<'i> Reader<'i> {
 
     /// Reads the files that `include` names; each has only tools, and its paths are relative to itself.
     fn include(&mut self, node: &Node<'i>, supply: &Supply, tools: &mut Tools) {
-        let Some(Include(patterns)) = self.read(node) else {
-            return;
-        };
-        let at = node.span().start;
-        for pattern in patterns {
+        for (pattern, at) in self.patterns(node) {
             let pattern = self.absolute_pattern(&pattern);
             let Some((files, unreadable)) = self.files_of(&pattern, at) else {
                 continue;
@@ -324,10 +342,33 @@ impl<'i> Reader<'i> {
         }
     }
 
+    /// The patterns of `include`, which is one or a list of them, with their places.
+    fn patterns(&mut self, node: &Node<'i>) -> Vec<(String, usize)> {
+        let nodes = match node.get_ref().as_array() {
+            Some(list) => list,
+            None => std::slice::from_ref(node),
+        };
+        let mut patterns = Vec::new();
+        for node in nodes {
+            let at = node.span().start;
+            if let Some(text) = node.get_ref().as_str() {
+                patterns.push((text.to_owned(), at));
+            } else {
+                let message = words::expected("a pattern of files", Some(node.get_ref()));
+                self.error(at, message, None);
+            }
+        }
+        patterns
+    }
+
     fn included(&mut self, path: &Path, at: usize, supply: &Supply) -> Tools {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_text(path) {
             Ok(text) => text,
-            Err(error) => {
+            Err(Unreadable::NoText(error)) => {
+                self.take_error(*error, path);
+                return Tools::default();
+            }
+            Err(Unreadable::Io(error)) => {
                 let message = format!("`{}` can't be read: {error}", path.display());
                 self.error(at, message, None);
                 return Tools::default();

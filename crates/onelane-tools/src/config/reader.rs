@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -6,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::leave_out::{LeftOut, find, put_in, take_out};
-use super::{ConfigError, MAX_MISTAKES, ToolsFile, words};
+use super::{ConfigError, MAX_MISTAKES, ToolsFile, twice, words};
 use crate::suggest;
 
 /// A value of the file, with its place.
@@ -51,11 +52,17 @@ impl<'i> Reader<'i> {
 
     /// Takes over what is wrong with an included file.
     pub(super) fn take_errors(&mut self, included: Reader<'_>, path: &Path) {
-        let errors = included.errors.into_iter();
-        self.errors.extend(errors.map(|error| ConfigError {
+        for error in included.errors {
+            self.take_error(error, path);
+        }
+    }
+
+    /// Takes over one of an included file.
+    pub(super) fn take_error(&mut self, error: ConfigError, path: &Path) {
+        self.errors.push(ConfigError {
             file: Some(path.to_owned()),
             ..error
-        }));
+        });
     }
 
     /// A pattern of files, relative to this file's folder, whose own name is no pattern.
@@ -201,10 +208,37 @@ impl<'i> Reader<'i> {
         }
     }
 
-    /// What is wrong with the TOML itself.
-    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
-        let at = error.span().map_or(0, |span| span.start);
-        self.keep(at, error.message().trim_end(), None);
+    /// What is wrong with the TOML itself, once a line, since one mistake makes others behind it. True if all that could be
+    /// read can be relied on.
+    pub(super) fn syntax(&mut self, errors: &[toml::de::Error]) -> bool {
+        let mut errors: Vec<_> = errors.iter().collect();
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        let mut is_sound = true;
+        let mut last_line = 0;
+        for error in errors.into_iter().take(MAX_MISTAKES) {
+            let span = error.span().unwrap_or_default();
+            let line = line_and_column(self.text, span.start).0;
+            if error.message() == "duplicate key" {
+                self.duplicate(&span);
+            } else {
+                is_sound = false;
+                if line > last_line {
+                    self.keep(span.start, error.message().trim_end(), None);
+                }
+            }
+            last_line = line;
+        }
+        is_sound
+    }
+
+    fn duplicate(&mut self, second: &Range<usize>) {
+        let name = self.text.get(second.clone()).unwrap_or_default();
+        let first = twice::first(self.text, second);
+        let message = match first.map(|at| line_and_column(self.text, at).0) {
+            Some(line) => format!("key `{name}` is there already, in line {line}"),
+            None => format!("key `{name}` is there already"),
+        };
+        self.keep(second.start, message, None);
     }
 
     /// What serde says of a value, in our words where they say more.
@@ -251,7 +285,7 @@ fn backticked(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
 }
 
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.matches('\n').count() + 1;

@@ -416,11 +416,16 @@ impl<'i> Reader<'i> {
             return;
         };
         if wanted > there {
+            let what = if wanted == 1 {
+                what.trim_end_matches('s')
+            } else {
+                what
+            };
             let message = format!(
                 "this tool could never start: it needs {wanted} {what}, and `[machine]` has {there}"
             );
             let hint = "name those that jobs may use: `gpus = [0]` in `[machine]`";
-            let is_undeclared = what == "graphics processors" && there == 0;
+            let is_undeclared = what.starts_with("graphics") && there == 0;
             self.error(at, message, is_undeclared.then(|| hint.to_owned()));
         }
     }

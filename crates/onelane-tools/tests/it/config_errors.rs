@@ -715,6 +715,92 @@ fn a_tool_that_needs_more_than_the_machine_has_is_a_warning_unless_the_file_says
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_named_with_the_line_of_the_first() {
+    for (text, place, message) in [
+        (
+            "[tools.a]\ncommand = [\"a\"]\ntitle = \"x\"\ntitle = \"y\"",
+            (4, 1),
+            "key `title` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\n[tools.b]\ncommand = [\"b\"]\n[tools.a]\ntitle = \"x\"",
+            (5, 8),
+            "key `a` is there already, in line 1",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 1, cpus = 2 }",
+            (3, 21),
+            "key `cpus` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nenv.A = \"1\"\n[tools.a.env]\nB = \"2\"",
+            (4, 10),
+            "key `env` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nenv.A = \"1\"\nenv.\"A\" = \"2\"",
+            (4, 5),
+            "is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\", { each = \"fs\", each = \"fs\", args = [] }]\nparams.fs.type = \"files\"",
+            (2, 32),
+            "key `each` is there already, in line 2",
+        ),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
+        assert_eq!((errors[0].line, errors[0].column), place, "{text}");
+        assert!(errors[0].message.contains(message), "{text}\n{errors:#?}");
+    }
+    // It hides nothing else.
+    let errors = errors("[tools.a]\ncommand = [\"a\", \"{x}\"]\nhelp = \"x\"\nhelp = 1");
+    let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [2, 4], "{errors:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_one_mistake_a_line() {
+    let errors = errors("[server]\nlisten = \"abc\ndata = foo\n[tools.a\ncommand = = 1");
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    assert_eq!(places, [(2, 14), (3, 8), (4, 9), (5, 11)], "{errors:#?}");
+}
+
+#[test]
+fn each_pattern_of_include_has_its_own_place() {
+    let text = "include = [\"a.toml\", 5,\n  \"b/*.toml\", \"[\"]";
+    let errors = errors(text);
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    assert_eq!(places, [(1, 12), (1, 22), (2, 3), (2, 15)], "{errors:#?}");
+    assert!(
+        errors[1].message.contains("not the number `5`"),
+        "{errors:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_told_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let [main, other] = ["onelane.toml", "other.toml"].map(|name| folder.path().join(name));
+    let latin = b"# \xc3\xa9\n[tools.a]\ntitle = \"\xc3\xa9\xe9\"\ncommand = [\"a\"]";
+    std::fs::write(&other, latin).unwrap();
+    std::fs::write(&main, "include = \"other.toml\"").unwrap();
+    for (path, file) in [(&other, None), (&main, Some(&other))] {
+        let errors = onelane_tools::load_tools_file(path, "onelane", crate::HARDWARE).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let error = &errors[0];
+        assert_eq!(
+            (error.line, error.column, error.file.as_ref()),
+            (3, 11, file)
+        );
+        assert!(
+            error.message.contains("0xE9") && error.hint.is_some(),
+            "{error:#?}"
+        );
+    }
+}
+
+#[test]
 fn a_file_full_of_mistakes_is_told_the_first_fifty() {
     use std::fmt::Write as _;
     let mut text = "[tools.a]\ncommand = [\"a\"]\n".to_owned();
