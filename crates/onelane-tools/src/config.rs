@@ -22,6 +22,9 @@ use crate::definition::ToolDefinition;
 use crate::suggest;
 use reader::{Node, Reader};
 
+/// The keys of a tools file.
+const KEYS: [&str; 4] = ["server", "machine", "tools", "include"];
+
 /// The most mistakes that are told of a tools file.
 const MAX_MISTAKES: usize = 50;
 
@@ -268,7 +271,7 @@ impl<'i> Reader<'i> {
         let Some(root) = self.root(text) else {
             return file;
         };
-        self.known_keys(&root, &["server", "machine", "tools", "include"]);
+        self.known_keys(&root, &KEYS);
         let mut supply = Supply::of(&file.machine, hardware);
         if let Some(node) = root.get("machine") {
             let (machine, is_whole) = self.machine(node);
@@ -278,6 +281,12 @@ impl<'i> Reader<'i> {
                 Supply::default()
             };
             file.machine = machine;
+        } else if root
+            .keys()
+            .any(|key| suggest::nearest(key.get_ref(), KEYS) == Some("machine"))
+        {
+            // Misspelt, which is a mistake of its own.
+            supply = Supply::default();
         }
         let mut tools = self.tools(&root, &supply);
         if let Some(node) = root.get("include") {

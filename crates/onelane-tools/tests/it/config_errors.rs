@@ -685,6 +685,16 @@ fn graphics_processors_that_no_machine_section_names_are_none() {
         assert!(errors[0].message.contains(&message), "{errors:#?}");
         assert_eq!(errors[0].hint.is_some(), hint, "{errors:#?}");
     }
+    // Where the section can't be read, that is all that is told.
+    for machine in [
+        "[machin]\ngpus = [0, 1]",
+        "[machine]\ngpu = [0, 1]",
+        "[machine]\ngpus = \"two\"",
+    ] {
+        let errors = errors(&format!("{tool}\n{machine}"));
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].line > 3, "{errors:#?}");
+    }
     let two = format!("{tool}\n[machine]\ngpus = [0, 1]");
     assert!(parse_tools_file(&two, Path::new("/")).is_ok());
 }
@@ -798,6 +808,44 @@ fn a_file_that_is_not_utf_8_is_told_where() {
             "{error:#?}"
         );
     }
+}
+
+/// Whatever is wrong with a file, it is told, at a place that is there.
+#[test]
+fn a_file_with_one_character_less_more_or_other_is_read_or_told_what_is_wrong() {
+    let whole = "[machine]\ngpus = [0]\n[server]\nlisten = \"x:1\"\nhosts = [\"a\"]\n[tools.a]\ncommand = [\"a\", { when = { q = \"x\" }, args = [\"{p}\"] }, { each = \"r\", args = [] }]\n\
+                 needs = { cpus = 1, memory = \"1G\", gpus = 1 }\nsuccess = { exit_codes = [0, 1] }\nenv.A = { file = \"/x\" }\n\
+                 [tools.a.params]\np = { type = \"text\", default = \"é\" }\nq.type = \"choice\"\nq.choices = { x = \"y\" }\nr = { type = \"choices\", choices = [\"a\"] }\n\
+                 [tools.a.results.out]\nfile = \"o\"\nview = \"table\"\n[tools.a.example]\nparams = { p = \"x\" }\nexpect.out.min_bytes = 1\n";
+    assert!(parse_tools_file(whole, Path::new("/")).is_ok());
+    let mut refused = 0;
+    for (at, character) in whole.char_indices() {
+        let (before, after) = (&whole[..at], &whole[at + character.len_utf8()..]);
+        for (put, rest) in [
+            ("", after),
+            ("1", after),
+            ("x", after),
+            ("\"", &whole[at..]),
+            ("=", &whole[at..]),
+            ("é", &whole[at..]),
+        ] {
+            let text = format!("{before}{put}{rest}");
+            let Err(errors) = parse_tools_file(&text, Path::new("/")) else {
+                continue;
+            };
+            refused += 1;
+            assert!(!errors.is_empty() && errors.len() <= 50, "{text}");
+            for error in &errors {
+                let line = text.split('\n').nth(error.line - 1).unwrap();
+                assert!(
+                    (1..=line.chars().count() + 1).contains(&error.column),
+                    "{error:#?}\n{text}"
+                );
+                assert!(!error.is_warning && !error.message.is_empty(), "{error:#?}");
+            }
+        }
+    }
+    assert!(refused > 1_000, "{refused}");
 }
 
 #[test]
