@@ -90,3 +90,37 @@ async fn a_server_without_a_database_starts_and_refuses_only_what_needs_it() {
     let message = report["warnings"][0]["message"].as_str().unwrap();
     assert!(message.contains("no file is there"), "{report}");
 }
+
+#[tokio::test]
+async fn the_form_of_a_tool_without_a_database_says_that_there_is_nothing_to_choose() {
+    let text = format!("[server]\ndefault_tool = \"blastn\"\n{TWO}");
+    let server = TestServer::start(BINARY, Some(&text));
+    let page = server
+        .http
+        .get(server.url("/"))
+        .header("Accept", "text/html");
+    let page = page.send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("<select name='db'><option value='' disabled selected>nothing to choose yet</option></select>"), "{page}");
+}
+
+#[test]
+fn mistakes_and_warnings_are_told_together_and_apart() {
+    let folder = folder_with(&TWO.replace("[tools.stats]", "[tools.stats]\ntitel = \"x\""));
+    let (code, out, err) = said(folder.path(), &["config", "check"]);
+    assert_eq!((code, out.as_str()), (Some(7), ""));
+    assert!(
+        err.contains("unknown key `titel`") && err.contains("warning: no file"),
+        "{err}"
+    );
+    let (code, out, _) = said(folder.path(), &["config", "check", "--json"]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    let lines = |kind: &str| {
+        let told = answer[kind].as_array().unwrap().iter();
+        told.map(|one| one["line"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (code, lines("errors"), lines("warnings")),
+        (Some(7), vec![5], vec![3])
+    );
+}
