@@ -11,6 +11,7 @@ import pytest
 
 import onelane
 from onelane import _toml
+from onelane._serve import served
 from onelane._tool import Tool
 
 if sys.version_info >= (3, 11):
@@ -54,6 +55,16 @@ def test_annotations_become_parameters() -> None:
         "limits": {"time": "1h"},
         "results": {"result": {"file": "result.json", "view": "json"}},
     }
+
+
+def test_a_server_of_functions_has_the_graphics_processors_that_they_need(tmp_path: Path) -> None:
+    text = "import onelane\n"
+    for name, needs in [("none", {"cpus": 1}), ("one", {"gpus": 1}), ("two", {"gpus": 2})]:
+        text += f"@onelane.tool(needs={needs})\ndef {name}(x: int) -> int:\n    return x\n"
+    module = tmp_path / "gpu_tools.py"
+    module.write_text(text)
+    assert tomllib.loads(served(str(module)))["machine"] == {"gpus": [0, 1]}
+    assert "machine" not in tomllib.loads(served(f"{module}:none"))
 
 
 def test_all_that_is_marked_is_described() -> None:

@@ -88,6 +88,22 @@ def test_a_model_is_loaded_once_and_each_job_has_its_own_log(serve: Serve) -> No
     assert len({result[3] for result in results}) == 1
 
 
+def test_a_text_may_be_longer_than_an_argument_of_a_command(serve: Serve, tmp_path: Path) -> None:
+    tool = tmp_path / "gc.py"
+    tool.write_text(
+        "import onelane\n"
+        "@onelane.tool\n"
+        "def gc_content(sequence: str) -> float:\n"
+        "    return sum(letter in 'GC' for letter in sequence) / len(sequence)\n"
+    )
+    client = serve(str(tool))
+    for sequence in ["GA" * 10_000, "G" * 100_000]:
+        job = client.run("gc_content", sequence=sequence, timeout=DEADLINE_S)
+        assert client.result(job) == sequence.count("G") / len(sequence)
+    with pytest.raises(BadInput, match="at most 100000"):
+        client.run("gc_content", sequence="G" * 100_001)
+
+
 def test_logs_and_files_of_a_function(serve: Serve) -> None:
     client = serve("sample_tools.py:steps")
     job = client.run("steps", n=4, timeout=DEADLINE_S)

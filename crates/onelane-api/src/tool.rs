@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::problem::ParamProblem;
+
 /// A tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ToolView {
@@ -69,4 +71,7 @@ pub struct ToolReload {
     pub changed: Vec<String>,
     /// Those that are gone; their jobs that wait will run all the same.
     pub removed: Vec<String>,
+    /// What is missing on the machine, such as a database, and keeps no tool from being in force.
+    #[serde(default)]
+    pub warnings: Vec<ParamProblem>,
 }

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
 use crate::decode::printable;
+use crate::sniff::compressed;
 use crate::{Check, CheckError, Checked, InputError};
 
 /// Errors reported at most.
@@ -122,7 +123,7 @@ impl<R: Read, W: Write> Reader<'_, R, W> {
         let Some(rest) = header.strip_prefix(b"@") else {
             let message = match header.first() {
                 Some(b'>') => "this looks like FASTA ('>' comes first); FASTQ is expected",
-                _ => "a record of FASTQ begins with '@'",
+                _ => compressed(header).unwrap_or("a record of FASTQ begins with '@'"),
             };
             self.refuse(Some(1), None, message);
             return false;

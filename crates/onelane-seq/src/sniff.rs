@@ -1,7 +1,10 @@
 //! Tells other file formats by their first bytes, for one clear message instead of a flood.
 
+/// How bzip2 begins, at its level 9, up to the digits of π that mark a block: its first three letters may be residues.
+const BZIP2: &[u8] = b"BZh91AY&SY";
+
 /// First bytes and what to say about them.
-const KNOWN: [(&[u8], &str); 7] = [
+const KNOWN: [(&[u8], &str); 11] = [
     (
         b"@",
         "this looks like FASTQ ('@' comes first); give the sequences as FASTA, with '>' headers",
@@ -20,7 +23,23 @@ const KNOWN: [(&[u8], &str); 7] = [
     ),
     (
         b"PK\x03\x04",
-        "this is a zip archive or office document; give the sequences as plain text",
+        "this is a zip archive or office document; give the sequences as plain text, or as a file compressed by gzip",
+    ),
+    (
+        BZIP2,
+        "this is compressed by bzip2; give the sequences as plain text, or as a file compressed by gzip",
+    ),
+    (
+        b"BZh9\x17rE8P\x90",
+        "this is compressed by bzip2; give the sequences as plain text, or as a file compressed by gzip",
+    ),
+    (
+        b"\xfd7zXZ\0",
+        "this is compressed by xz; give the sequences as plain text, or as a file compressed by gzip",
+    ),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "this is compressed by zstd; give the sequences as plain text, or as a file compressed by gzip",
     ),
     (
         b"\xff\xfe",
@@ -56,7 +75,9 @@ impl Sniffer {
         if self.done || (self.head.is_empty() && skipped(byte)) {
             return None;
         }
-        self.head.push(byte);
+        // All levels of bzip2 are told as one.
+        let is_level = self.head == BZIP2[..3] && matches!(byte, b'1'..=b'8');
+        self.head.push(if is_level { b'9' } else { byte });
         self.done = !KNOWN.iter().any(|(magic, _)| magic.starts_with(&self.head));
         let (magic, message) = KNOWN.iter().find(|(magic, _)| *magic == self.head)?;
         Some(Sniffed {
@@ -64,6 +85,14 @@ impl Sniffer {
             message,
         })
     }
+}
+
+/// What to say of a file of FASTQ that is compressed in a form that isn't taken.
+pub(crate) fn compressed(head: &[u8]) -> Option<&'static str> {
+    let mut sniffer = Sniffer::default();
+    let found = head.iter().find_map(|byte| sniffer.push(*byte))?;
+    let is_packed = found.message.contains("compressed");
+    is_packed.then_some(found.message)
 }
 
 /// Blanks and the three bytes of a byte order mark may precede the content.

@@ -403,6 +403,47 @@ const REFUSED: &[Row] = &[
         "EMBL or Swiss-Prot",
     ),
     (b"\x1f\x8b\x08\0\0", None, None, (1, 1), None, "gzip"),
+    (b"PK\x03\x04\x14\0", None, None, (1, 1), None, "zip archive"),
+    (
+        b"BZh91AY&SY\xe7*&E\0\x0b\x0b",
+        None,
+        None,
+        (1, 1),
+        None,
+        "compressed by bzip2",
+    ),
+    (
+        b"BZh11AY&SY\xe7*&E\0\x0b\x0b",
+        None,
+        None,
+        (1, 1),
+        None,
+        "compressed by bzip2",
+    ),
+    (
+        b"BZh9\x17rE8P\x90\0\0\0\0",
+        None,
+        None,
+        (1, 1),
+        None,
+        "compressed by bzip2",
+    ),
+    (
+        b"\xfd7zXZ\0\0\x04\x0b\x0b",
+        None,
+        None,
+        (1, 1),
+        None,
+        "compressed by xz",
+    ),
+    (
+        b"\x28\xb5\x2f\xfd\x04\x58\x0b\x0b",
+        None,
+        None,
+        (1, 1),
+        None,
+        "compressed by zstd",
+    ),
     (b"\xff\xfe>\0a\0", None, None, (1, 1), None, "UTF-16"),
 ];
 
@@ -425,6 +466,36 @@ fn refuses_with_place_and_reason() {
         );
         assert_eq!(error.character.as_deref(), *character, "{shown}");
         assert!(error.message.contains(message), "{shown}");
+    }
+}
+
+#[test]
+fn residues_that_begin_as_bzip2_does_are_residues() {
+    let body = b"BZhBZh\n";
+    let mut out = Vec::new();
+    let checked = Check::new(Alphabet::Protein, "x")
+        .run(&body[..], &mut out)
+        .unwrap();
+    assert_eq!(checked.residues, 6);
+}
+
+#[test]
+fn a_compressed_fastq_is_told_what_it_is() {
+    for (body, word) in [
+        (&b"BZh91AY&SY\xe7*&E"[..], "bzip2"),
+        (b"\xfd7zXZ\0\0\x04", "xz"),
+        (b"\x28\xb5\x2f\xfd\x04\x58", "zstd"),
+        (b"PK\x03\x04\x14\0", "zip archive"),
+    ] {
+        let refused = Check::new(Alphabet::Nucleotide, "x").run_fastq(body, Vec::new());
+        let Err(CheckError::Invalid(errors)) = refused else {
+            panic!("{word}: {refused:?}");
+        };
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].message.contains(word) && errors[0].message.contains("gzip"),
+            "{errors:?}"
+        );
     }
 }
 

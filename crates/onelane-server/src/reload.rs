@@ -63,7 +63,10 @@ pub async fn reload(handle: &Handle, source: &ToolsSource) -> Result<ToolReload,
             .find(|tool| tool.name == name)
             .map(|tool| tool.hash())
     };
-    let mut report = ToolReload::default();
+    let mut report = ToolReload {
+        warnings: file.warnings.into_iter().map(problem).collect(),
+        ..ToolReload::default()
+    };
     for tool in &file.tools {
         report.tools.push(tool.name.clone());
         match hash_before(&tool.name) {
@@ -88,7 +91,8 @@ impl From<ReloadError> for ApiError {
         match error {
             ReloadError::NoFile => Self::new(Code::NoToolsFile, detail),
             ReloadError::Bad(errors) => {
-                let problems = errors.into_iter().map(problem).collect();
+                let errors = errors.into_iter().filter(|error| !error.is_warning);
+                let problems = errors.map(problem).collect();
                 Self::new(Code::BadToolsFile, detail).with_errors(problems)
             }
             ReloadError::Engine(error) => error.into(),

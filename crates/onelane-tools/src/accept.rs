@@ -11,7 +11,8 @@ use crate::definition::ToolDefinition;
 use crate::digest;
 use crate::input::{Format, Source, check_file, check_rules, extension, is_json};
 use crate::param::{
-    FastaParam, FastqParam, FileRules, FilesParam, JsonParam, Param, kind_of, parse_json, quoted,
+    FastaParam, FastqParam, FileRules, FilesParam, JsonParam, MAX_ARGUMENT_BYTES, Param, kind_of,
+    parse_json, quoted,
 };
 use crate::suggest;
 use crate::tool::Tool;
@@ -292,11 +293,23 @@ impl<'a> Intake<'a> {
                 }
             }
             Param::Json(json) => self.take_json(name, json, &given),
-            _ => match scalar(param, &given) {
+            _ => match scalar(param, &given).and_then(|value| self.as_argument(param, value)) {
                 Ok(value) => self.put(name, value),
                 Err(why) => self.error(name, why),
             },
         }
+    }
+
+    /// A command's text becomes an argument, whose size Linux limits; a worker's doesn't.
+    fn as_argument(&self, param: &Param, value: Value) -> Result<Value, String> {
+        let bytes = value.as_str().map_or(0, str::len);
+        let is_text = matches!(param, Param::Text(_));
+        if is_text && self.tool.warm.is_none() && bytes > MAX_ARGUMENT_BYTES {
+            return Err(format!(
+                "has {bytes} bytes, but an argument holds at most {MAX_ARGUMENT_BYTES}"
+            ));
+        }
+        Ok(value)
     }
 
     fn take_choices(&mut self, name: &str, param: &Param, given: &[Given]) {
@@ -443,7 +456,13 @@ impl<'a> Intake<'a> {
                 Err(why) => self.error(name, format!("is missing, and its default {why}")),
             },
             (Some(value), _) => self.put(name, value),
-            (None, _) if param.is_required() => self.error(name, "is missing"),
+            (None, _) if param.is_required() => {
+                let nothing_there = param.nothing_to_choose();
+                self.error(
+                    name,
+                    nothing_there.unwrap_or_else(|| "is missing".to_owned()),
+                );
+            }
             (None, _) => {}
         }
     }

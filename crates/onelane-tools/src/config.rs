@@ -1,9 +1,12 @@
 //! The tools file. Read piece by piece, so that one mistake doesn't hide the others, and each with its place.
 
 mod item;
+mod leave_out;
 mod reader;
 mod schema;
 mod tool;
+mod twice;
+mod words;
 
 pub use schema::tools_file_schema;
 pub use tool::is_inside;
@@ -19,6 +22,12 @@ use crate::definition::ToolDefinition;
 use crate::suggest;
 use reader::{Node, Reader};
 
+/// The keys of a tools file.
+const KEYS: [&str; 4] = ["server", "machine", "tools", "include"];
+
+/// The most mistakes that are told of a tools file.
+const MAX_MISTAKES: usize = 50;
+
 /// What a tools file says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolsFile {
@@ -28,6 +37,8 @@ pub struct ToolsFile {
     pub machine: MachineSection,
     /// `[tools.…]`, in the file's order.
     pub tools: Vec<ToolDefinition>,
+    /// What is missing on this machine, such as a database, and keeps no tool from being there.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// `[server]`.
@@ -60,9 +71,39 @@ pub struct MachineSection {
     pub gpus: Option<Vec<u32>>,
 }
 
+/// What the machine has: what jobs may use where `[machine]` doesn't say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// What tools' needs are held against; what isn't known is none.
+#[derive(Default)]
+struct Supply {
+    cpus: Option<u64>,
+    memory_bytes: Option<u64>,
+    gpus: Option<u64>,
+    hardware: Option<Hardware>,
+}
+
+impl Supply {
+    fn of(machine: &MachineSection, hardware: Option<Hardware>) -> Self {
+        Self {
+            cpus: machine.cpus.map(u64::from),
+            memory_bytes: machine.memory_bytes,
+            // Nothing finds out which graphics processors there are: there are those that the section names.
+            gpus: Some(machine.gpus.as_ref().map_or(0, Vec::len) as u64),
+            hardware,
+        }
+    }
+}
+
 /// A mistake in a tools file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}{}", hint_line(self.hint.as_deref()))]
+#[error("line {line}, column {column}: {}{message}{}", self.word(), hint_line(self.hint.as_deref()))]
 pub struct ConfigError {
     /// The included file that it is in; none for the tools file itself.
     pub file: Option<PathBuf>,
@@ -74,6 +115,14 @@ pub struct ConfigError {
     pub message: String,
     /// What may have been meant.
     pub hint: Option<String>,
+    /// The file can be used all the same.
+    pub is_warning: bool,
+}
+
+impl ConfigError {
+    const fn word(&self) -> &'static str {
+        if self.is_warning { "warning: " } else { "" }
+    }
 }
 
 fn hint_line(hint: Option<&str>) -> String {
@@ -82,6 +131,9 @@ fn hint_line(hint: Option<&str>) -> String {
 }
 
 /// Reads a tools file; paths in it are relative to `folder`. A built-in tool's program is `onelane`, from the `PATH`.
+///
+/// # Errors
+/// All that is wrong, in the file's order, up to 50 mistakes; warnings are among them.
 pub fn parse_tools_file(text: &str, folder: &Path) -> Result<ToolsFile, Vec<ConfigError>> {
     parse_tools_file_for(text, folder, "onelane")
 }
@@ -92,14 +144,19 @@ pub fn parse_tools_file_for(
     folder: &Path,
     exe: &str,
 ) -> Result<ToolsFile, Vec<ConfigError>> {
-    let mut reader = Reader::new(text, folder, exe);
-    let file = reader.file(text);
-    reader.into_result(file)
+    read_tools_file(text, folder, exe, None)
 }
 
-/// `include`: a pattern, or a list of them.
-#[derive(Deserialize)]
-struct Include(#[serde(deserialize_with = "crate::param::one_or_more")] Vec<String>);
+fn read_tools_file(
+    text: &str,
+    folder: &Path,
+    exe: &str,
+    hardware: Option<Hardware>,
+) -> Result<ToolsFile, Vec<ConfigError>> {
+    let mut reader = Reader::new(text, folder, exe);
+    let file = reader.file(text, hardware);
+    reader.into_result(file)
+}
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -141,21 +198,57 @@ struct RawMachine {
     gpus: Option<Spanned<Vec<u32>>>,
 }
 
-/// Reads the tools file at this path, and what it includes.
+/// Reads the tools file at this path, and what it includes; a tool that needs more than the hardware has is a warning.
 ///
 /// # Errors
 /// All that is wrong; a file that can't be read is an error at its beginning.
-pub fn load_tools_file(path: &Path, exe: &str) -> Result<ToolsFile, Vec<ConfigError>> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        vec![ConfigError {
+pub fn load_tools_file(
+    path: &Path,
+    exe: &str,
+    hardware: Hardware,
+) -> Result<ToolsFile, Vec<ConfigError>> {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(Unreadable::NoText(error)) => return Err(vec![*error]),
+        Err(Unreadable::Io(error)) => {
+            return Err(vec![ConfigError {
+                file: None,
+                line: 1,
+                column: 1,
+                message: format!("the file can't be read: {error}"),
+                hint: None,
+                is_warning: false,
+            }]);
+        }
+    };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    read_tools_file(&text, folder, exe, Some(hardware))
+}
+
+/// Why there is no text of a file.
+enum Unreadable {
+    Io(std::io::Error),
+    /// It is none in UTF-8: the place of the first byte that isn't.
+    NoText(Box<ConfigError>),
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let bytes = std::fs::read(path).map_err(Unreadable::Io)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let end = error.utf8_error().valid_up_to();
+        let (sound, rest) = error.as_bytes().split_at(end);
+        let sound = String::from_utf8_lossy(sound);
+        let (line, column) = reader::line_and_column(&sound, sound.len());
+        let byte = rest.first().copied().unwrap_or_default();
+        Unreadable::NoText(Box::new(ConfigError {
             file: None,
-            line: 1,
-            column: 1,
-            message: format!("the file can't be read: {error}"),
-            hint: None,
-        }]
-    })?;
-    parse_tools_file_for(&text, path.parent().unwrap_or(Path::new("/")), exe)
+            line,
+            column,
+            message: format!("the byte 0x{byte:02X} here is no text in UTF-8"),
+            hint: Some("save the file as UTF-8".to_owned()),
+            is_warning: false,
+        }))
+    })
 }
 
 /// The tools of one file: those that could be read, and the names of all.
@@ -173,18 +266,31 @@ impl Tools {
 }
 
 impl<'i> Reader<'i> {
-    fn file(&mut self, text: &'i str) -> ToolsFile {
+    fn file(&mut self, text: &'i str, hardware: Option<Hardware>) -> ToolsFile {
         let mut file = ToolsFile::default();
         let Some(root) = self.root(text) else {
             return file;
         };
-        self.known_keys(&root, &["server", "machine", "tools", "include"]);
+        self.known_keys(&root, &KEYS);
+        let mut supply = Supply::of(&file.machine, hardware);
         if let Some(node) = root.get("machine") {
-            file.machine = self.machine(node);
+            let (machine, is_whole) = self.machine(node);
+            supply = if is_whole {
+                Supply::of(&machine, hardware)
+            } else {
+                Supply::default()
+            };
+            file.machine = machine;
+        } else if root
+            .keys()
+            .any(|key| suggest::nearest(key.get_ref(), KEYS) == Some("machine"))
+        {
+            // Misspelt, which is a mistake of its own.
+            supply = Supply::default();
         }
-        let mut tools = self.tools(&root, &file.machine);
+        let mut tools = self.tools(&root, &supply);
         if let Some(node) = root.get("include") {
-            self.include(node, &file.machine, &mut tools);
+            self.include(node, &supply, &mut tools);
         }
         let names: Vec<_> = tools.names.iter().map(String::as_str).collect();
         file.server = self.server(root.get("server"), &names);
@@ -193,16 +299,11 @@ impl<'i> Reader<'i> {
     }
 
     fn root(&mut self, text: &'i str) -> Option<DeTable<'i>> {
-        match DeTable::parse(text) {
-            Ok(root) => Some(root.into_inner()),
-            Err(error) => {
-                self.syntax(&error, 0);
-                None
-            }
-        }
+        let (root, errors) = DeTable::parse_recoverable(text);
+        self.syntax(&errors).then(|| root.into_inner())
     }
 
-    fn tools(&mut self, root: &DeTable<'i>, machine: &MachineSection) -> Tools {
+    fn tools(&mut self, root: &DeTable<'i>, supply: &Supply) -> Tools {
         let Some(tools) = root.get("tools").and_then(|node| self.table(node)) else {
             return Tools::default();
         };
@@ -210,7 +311,7 @@ impl<'i> Reader<'i> {
             .keys()
             .map(|name| name.get_ref().to_string())
             .collect();
-        let read = |(name, node)| self.tool(name, node, machine);
+        let read = |(name, node)| self.tool(name, node, supply);
         Tools {
             read: tools.iter().filter_map(read).collect(),
             names,
@@ -218,14 +319,15 @@ impl<'i> Reader<'i> {
     }
 
     /// Reads the files that `include` names; each has only tools, and its paths are relative to itself.
-    fn include(&mut self, node: &Node<'i>, machine: &MachineSection, tools: &mut Tools) {
-        let Some(Include(patterns)) = self.read(node) else {
-            return;
-        };
-        let at = node.span().start;
-        for pattern in patterns {
+    fn include(&mut self, node: &Node<'i>, supply: &Supply, tools: &mut Tools) {
+        for (pattern, at) in self.patterns(node) {
             let pattern = self.absolute_pattern(&pattern);
-            let files = self.files_of(&pattern, at);
+            let Some((files, unreadable)) = self.files_of(&pattern, at) else {
+                continue;
+            };
+            for message in unreadable {
+                self.error(at, message, None);
+            }
             if files.is_empty() {
                 self.error(
                     at,
@@ -234,7 +336,7 @@ impl<'i> Reader<'i> {
                 );
             }
             for file in files {
-                let included = self.included(&file, at, machine);
+                let included = self.included(&file, at, supply);
                 if let Some(twice) = included
                     .names
                     .iter()
@@ -249,10 +351,33 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn included(&mut self, path: &Path, at: usize, machine: &MachineSection) -> Tools {
-        let text = match std::fs::read_to_string(path) {
+    /// The patterns of `include`, which is one or a list of them, with their places.
+    fn patterns(&mut self, node: &Node<'i>) -> Vec<(String, usize)> {
+        let nodes = match node.get_ref().as_array() {
+            Some(list) => list,
+            None => std::slice::from_ref(node),
+        };
+        let mut patterns = Vec::new();
+        for node in nodes {
+            let at = node.span().start;
+            if let Some(text) = node.get_ref().as_str() {
+                patterns.push((text.to_owned(), at));
+            } else {
+                let message = words::expected("a pattern of files", Some(node.get_ref()));
+                self.error(at, message, None);
+            }
+        }
+        patterns
+    }
+
+    fn included(&mut self, path: &Path, at: usize, supply: &Supply) -> Tools {
+        let text = match read_text(path) {
             Ok(text) => text,
-            Err(error) => {
+            Err(Unreadable::NoText(error)) => {
+                self.take_error(*error, path);
+                return Tools::default();
+            }
+            Err(Unreadable::Io(error)) => {
                 let message = format!("`{}` can't be read: {error}", path.display());
                 self.error(at, message, None);
                 return Tools::default();
@@ -265,7 +390,7 @@ impl<'i> Reader<'i> {
             return Tools::default();
         };
         reader.known_keys(&root, &["tools"]);
-        let tools = reader.tools(&root, machine);
+        let tools = reader.tools(&root, supply);
         self.take_errors(reader, path);
         tools
     }
@@ -310,8 +435,13 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn machine(&mut self, node: &Node<'i>) -> MachineSection {
-        let raw: RawMachine = self.read(node).unwrap_or_default();
+    /// The section, and whether all of it could be read.
+    fn machine(&mut self, node: &Node<'i>) -> (MachineSection, bool) {
+        let read = self.read_what_can_be::<RawMachine>(node);
+        let is_whole = read
+            .as_ref()
+            .is_some_and(|(_, left_out)| left_out.is_empty());
+        let raw = read.map(|(raw, _)| raw).unwrap_or_default();
         if let Some(cpus) = raw.cpus.as_ref().filter(|cpus| *cpus.get_ref() == 0) {
             self.error(cpus.span().start, "jobs need at least one processor", None);
         }
@@ -321,11 +451,12 @@ impl<'i> Reader<'i> {
         if let Some(gpus) = &raw.gpus {
             self.check_gpus(gpus);
         }
-        MachineSection {
+        let machine = MachineSection {
             cpus: raw.cpus.map(Spanned::into_inner),
             memory_bytes: raw.memory.map(|memory| memory.into_inner().0),
             gpus: raw.gpus.map(Spanned::into_inner),
-        }
+        };
+        (machine, is_whole)
     }
 
     fn check_gpus(&mut self, gpus: &Spanned<Vec<u32>>) {

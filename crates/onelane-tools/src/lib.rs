@@ -25,7 +25,7 @@ pub use builtin::{SearchMode, builtin_search, builtin_search_in};
 pub use bytes::parse_bytes;
 pub use command::{CommandItem, Condition, EachGroup, Stdin, WhenGroup};
 pub use config::{
-    ConfigError, MachineSection, ServerSection, ToolsFile, is_inside, load_tools_file,
+    ConfigError, Hardware, MachineSection, ServerSection, ToolsFile, is_inside, load_tools_file,
     parse_tools_file, parse_tools_file_for, tools_file_schema,
 };
 pub use definition::{

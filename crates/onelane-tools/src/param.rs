@@ -20,6 +20,12 @@ const MAX_FILES: u64 = 1_000;
 /// A text parameter's `max_length` where the tool doesn't say.
 const DEFAULT_MAX_LENGTH: u64 = 10_000;
 
+/// The same of a tool with a worker, whose text is no argument. Parameters are in every list of jobs, so it is no more.
+pub(crate) const DEFAULT_WORKER_MAX_LENGTH: u64 = 100_000;
+
+/// The most that a tool with a worker can say: its parameters come as one message, of 16 MiB at most.
+const WORKER_MAX_LENGTH: u64 = 1_000_000;
+
 /// A parameter of a tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -188,7 +194,7 @@ param! {
         /// The fewest characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         min_length: Option<u64>,
-        /// The most characters; 10,000 if not said.
+        /// The most characters; 10,000 if not said, which the tools file makes 100,000 for a tool with a worker.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_length: Option<u64>,
         /// A regular expression that the whole text must match.
@@ -367,6 +373,16 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+impl Problem {
+    /// Whether it is one whatever the parameter's other keys say.
+    pub(crate) fn stands_alone(&self) -> bool {
+        !matches!(
+            self.key,
+            "choices" | "default" | "example" | "max_count" | "min_length"
+        )
+    }
+}
+
 fn problem(key: &'static str, message: impl Into<String>) -> Problem {
     Problem {
         key,
@@ -457,8 +473,9 @@ impl Param {
             Self::Text(p) => p.read(text),
             Self::Number(p) => p.read_text(text),
             Self::Integer(p) => p.read_text(text),
-            Self::Choice(p) => choose(&p.choices, text),
-            Self::Choices(p) => choose(&p.choices, text).map(|key| Value::from(vec![key])),
+            Self::Choice(p) => choose(&p.choices, p.choices_from.as_deref(), text),
+            Self::Choices(p) => choose(&p.choices, p.choices_from.as_deref(), text)
+                .map(|key| Value::from(vec![key])),
             Self::Flag(_) => read_flag(text),
             Self::Json(_) => parse_json(text),
             Self::Fasta(_) | Self::Fastq(_) | Self::File(_) | Self::Files(_) => Ok(text.into()),
@@ -532,8 +549,8 @@ impl Param {
         members.iter().map(fill).collect()
     }
 
-    /// What is wrong with the declaration.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
+    /// What is wrong with the declaration, in a tool with a worker or with a command.
+    pub(crate) fn problems(&self, has_worker: bool) -> Vec<Problem> {
         let mut problems = match self {
             Self::Fasta(p) => p.problems(),
             Self::Fastq(p) => zeros([
@@ -542,7 +559,7 @@ impl Param {
             ]),
             Self::File(p) => p.rules().problems(),
             Self::Files(p) => p.problems(),
-            Self::Text(p) => p.problems(),
+            Self::Text(p) => p.problems(has_worker),
             Self::Number(p) => p.problems(),
             Self::Integer(p) => crossed(p.min, p.max),
             Self::Choice(p) => choice_problems(&p.choices, p.choices_from.is_some()),
@@ -563,6 +580,16 @@ impl Param {
             }
         }
         problems
+    }
+
+    /// What is wrong with a choice of files of which there is none; none for any other parameter.
+    pub fn nothing_to_choose(&self) -> Option<String> {
+        let (choices, from) = match self {
+            Self::Choice(p) => (&p.choices, p.choices_from.as_deref()),
+            Self::Choices(p) => (&p.choices, p.choices_from.as_deref()),
+            _ => return None,
+        };
+        from.filter(|_| choices.is_empty()).map(no_match)
     }
 
     pub(crate) fn choices_come_from_disk(&self) -> bool {
@@ -729,23 +756,22 @@ impl TextParam {
             .filter(|pattern| !matches(pattern, text))
         {
             Err(format!("must match `{pattern}`, but is {}", quoted(text)))
-        } else if text.len() > MAX_ARGUMENT_BYTES {
-            Err(format!(
-                "has {} bytes, but an argument holds at most {MAX_ARGUMENT_BYTES}",
-                text.len()
-            ))
         } else {
             Ok(Value::from(text))
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self, has_worker: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.longest() > MAX_ARGUMENT_BYTES as u64 {
-            problems.push(problem(
-                "max_length",
-                format!("an argument of a program holds at most {MAX_ARGUMENT_BYTES} bytes"),
-            ));
+        if has_worker && self.longest() > WORKER_MAX_LENGTH {
+            let message = format!("a worker gets at most {WORKER_MAX_LENGTH} characters of text");
+            problems.push(problem("max_length", message));
+        } else if !has_worker && self.longest() > MAX_ARGUMENT_BYTES as u64 {
+            problems.push(problem("max_length", too_long_for_an_argument()));
+        }
+        let default = self.default.as_deref().unwrap_or_default();
+        if !has_worker && default.len() > MAX_ARGUMENT_BYTES {
+            problems.push(problem("default", too_long_for_an_argument()));
         }
         if let Some(Err(error)) = self.pattern.as_deref().map(whole) {
             let message = format!("the pattern is not right: {error}");
@@ -756,6 +782,10 @@ impl TextParam {
         }
         problems
     }
+}
+
+fn too_long_for_an_argument() -> String {
+    format!("an argument of a program holds at most {MAX_ARGUMENT_BYTES} bytes")
 }
 
 impl NumberParam {
@@ -821,7 +851,7 @@ impl ChoicesParam {
             let text = key
                 .as_str()
                 .ok_or_else(|| format!("must hold texts, not {}", kind_of(key)))?;
-            let key = choose(&self.choices, text)?;
+            let key = choose(&self.choices, self.choices_from.as_deref(), text)?;
             if read.contains(&key) {
                 return Err(format!("has {} twice", quoted(text)));
             }
@@ -852,9 +882,16 @@ impl ChoicesParam {
     }
 }
 
-fn choose(choices: &IndexMap<String, String>, key: &str) -> Result<Value, String> {
+fn choose(
+    choices: &IndexMap<String, String>,
+    from: Option<&str>,
+    key: &str,
+) -> Result<Value, String> {
     if choices.contains_key(key) {
         return Ok(Value::from(key));
+    }
+    if let (true, Some(pattern)) = (choices.is_empty(), from) {
+        return Err(no_match(pattern));
     }
     let keys: Vec<_> = choices.keys().map(String::as_str).collect();
     Err(format!(
@@ -862,6 +899,13 @@ fn choose(choices: &IndexMap<String, String>, key: &str) -> Result<Value, String
         suggest::quoted_list(&keys),
         quoted(key)
     ))
+}
+
+/// What is wrong with a choice of files of which there is none.
+fn no_match(pattern: &str) -> String {
+    format!(
+        "has nothing to choose from: no file matches `{pattern}`; put a database there, then run `onelane tools reload`"
+    )
 }
 
 fn chosen(choices: &IndexMap<String, String>, key: &str) -> Result<String, String> {

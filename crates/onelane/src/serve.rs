@@ -12,7 +12,7 @@ use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
 use onelane_server::{ReloadError, ServerConfig, ToolsSource};
 use onelane_store::StoreError;
 use onelane_store::sqlite::SqliteStore;
-use onelane_tools::{ToolsFile, builtin_search, load_tools_file};
+use onelane_tools::{Hardware, ToolsFile, builtin_search, load_tools_file};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -115,6 +115,10 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let resolved = resolve(&options)?;
+    for warning in &resolved.file.warnings {
+        let file = warning.file.as_ref().map(|file| file.display().to_string());
+        tracing::warn!(file, "{warning}");
+    }
     let listener = listen(&resolved.listen).await.with_context(|| {
         format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
     })?;
@@ -194,10 +198,16 @@ async fn run(
 async fn reload_on_hangup(mut hangup: Signal, handle: Handle, source: ToolsSource) {
     while hangup.recv().await.is_some() {
         match onelane_server::reload(&handle, &source).await {
-            Ok(report) => tracing::info!(
-                added = ?report.added, changed = ?report.changed, removed = ?report.removed,
-                "the tools file was read again: {} tools in force", report.tools.len()
-            ),
+            Ok(report) => {
+                for warning in &report.warnings {
+                    let (file, line) = (warning.file.as_ref(), warning.line);
+                    tracing::warn!(file, line, "{}", warning.message);
+                }
+                tracing::info!(
+                    added = ?report.added, changed = ?report.changed, removed = ?report.removed,
+                    "the tools file was read again: {} tools in force", report.tools.len()
+                );
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 if let ReloadError::Bad(errors) = error {
@@ -366,7 +376,7 @@ fn folder_of(config: &Path) -> &Path {
 }
 
 fn read_tools_file(path: &Path) -> anyhow::Result<ToolsFile> {
-    load_tools_file(path, &own_path()?)
+    load_tools_file(path, &own_path()?, hardware()?)
         .map_err(|errors| anyhow::anyhow!("the tools file has errors\n{}", lines(path, &errors)))
 }
 
@@ -375,9 +385,9 @@ fn tools_source(config: Option<&Path>) -> anyhow::Result<ToolsSource> {
     let Some(path) = config.map(Path::to_owned) else {
         return Ok(ToolsSource::Builtin);
     };
-    let exe = own_path()?;
+    let (exe, hardware) = (own_path()?, hardware()?);
     Ok(ToolsSource::File(Arc::new(move || {
-        load_tools_file(&path, &exe)
+        load_tools_file(&path, &exe, hardware)
     })))
 }
 
@@ -389,13 +399,23 @@ pub(crate) fn own_path() -> anyhow::Result<String> {
         .context("this program's path is not UTF-8")
 }
 
+/// What jobs may use.
 pub(crate) fn machine(file: &ToolsFile) -> anyhow::Result<Capacity> {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let hardware = hardware()?;
     let gpus = file.machine.gpus.as_ref().map_or(0, Vec::len);
     Ok(Capacity {
-        cpus: file.machine.cpus.unwrap_or(u32::try_from(cpus)?),
-        memory_bytes: file.machine.memory_bytes.unwrap_or(total_memory()?),
+        cpus: file.machine.cpus.unwrap_or(hardware.cpus),
+        memory_bytes: file.machine.memory_bytes.unwrap_or(hardware.memory_bytes),
         gpus: u32::try_from(gpus)?,
+    })
+}
+
+/// What this machine has.
+pub(crate) fn hardware() -> anyhow::Result<Hardware> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Hardware {
+        cpus: u32::try_from(cpus)?,
+        memory_bytes: total_memory()?,
     })
 }
 

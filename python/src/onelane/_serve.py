@@ -19,6 +19,15 @@ def describe(spec: str) -> str:
     return _toml.document({"tools": _tables(spec)})
 
 
+def served(spec: str) -> str:
+    """The whole tools file of a server that has nothing but these functions.
+
+    Who serves functions that need graphics processors has them: as many as the greediest of the functions needs.
+    """
+    tools = _tables(spec)
+    most = max((table.get("needs", {}).get("gpus", 0) for table in tools.values()), default=0)
+    machine = {"machine": {"gpus": list(range(most))}} if most else {}
+    return _toml.document({**machine, "tools": tools})
 
 
 def _tables(spec: str) -> Mapping[str, Any]:
@@ -59,7 +68,7 @@ def find_server() -> str:
 
 def serve(spec: str, listen: Optional[str], data: Optional[str]) -> NoReturn:
     """Becomes the server."""
-    text = describe(spec)
+    text = served(spec)
     program = find_server()
     folder = Path(data or "onelane-data").resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -187,6 +187,9 @@ fn field(html: &mut String, name: &str, property: &Value, is_sequence: bool) {
                 format_args!("<option{selected}>{}</option>", escape(choice)),
             );
         }
+        if choices.is_empty() {
+            html.push_str("<option value='' disabled selected>nothing to choose yet</option>");
+        }
         html.push_str("</select>");
     } else {
         line(

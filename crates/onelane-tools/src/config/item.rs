@@ -1,106 +1,113 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use toml::Spanned;
+use toml::de::DeValue;
 
+use super::reader::{Node, Reader};
+use super::words;
 use crate::command::{CommandItem, Condition, EachGroup, WhenGroup};
 
 /// An item of `command`, with the places of its parts.
 pub(super) enum RawItem {
-    Argument(String),
-    When {
-        condition: Condition,
-        names: Vec<Spanned<String>>,
-        args: Vec<Spanned<String>>,
-    },
-    Each {
-        each: Spanned<String>,
-        args: Vec<Spanned<String>>,
-    },
+    Argument(Spanned<String>),
+    Group(RawGroup),
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawGroup {
+pub(super) struct RawGroup {
     when: Option<Spanned<RawCondition>>,
-    each: Option<Spanned<String>>,
-    args: Vec<Spanned<String>>,
+    pub(super) each: Option<Spanned<String>>,
+    pub(super) args: Vec<Spanned<String>>,
 }
 
 #[derive(serde::Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a parameter's name, or a table from names to values, is expected here"
+)]
 enum RawCondition {
     Set(String),
     Equal(BTreeMap<String, Value>),
 }
 
-impl RawItem {
-    pub(super) fn item(&self) -> CommandItem {
-        let texts =
-            |args: &[Spanned<String>]| args.iter().map(|arg| arg.get_ref().clone()).collect();
-        match self {
-            Self::Argument(text) => CommandItem::Argument(text.clone()),
-            Self::When {
-                condition, args, ..
-            } => CommandItem::When(WhenGroup {
-                when: condition.clone(),
-                args: texts(args),
+impl RawGroup {
+    /// The parameters that its condition names.
+    pub(super) fn names(&self) -> Vec<Spanned<String>> {
+        let Some(when) = &self.when else {
+            return Vec::new();
+        };
+        let at = |name: &String| Spanned::new(when.span(), name.clone());
+        match when.get_ref() {
+            RawCondition::Set(name) => vec![at(name)],
+            RawCondition::Equal(wanted) => wanted.keys().map(at).collect(),
+        }
+    }
+
+    fn item(&self) -> Option<CommandItem> {
+        let args = self.args.iter().map(|arg| arg.get_ref().clone()).collect();
+        let item = match (&self.when, &self.each) {
+            (Some(when), None) => CommandItem::When(WhenGroup {
+                when: match when.get_ref() {
+                    RawCondition::Set(name) => Condition::Set(name.clone()),
+                    RawCondition::Equal(wanted) => Condition::Equal(wanted.clone()),
+                },
+                args,
             }),
-            Self::Each { each, args } => CommandItem::Each(EachGroup {
+            (None, Some(each)) => CommandItem::Each(EachGroup {
                 each: each.get_ref().clone(),
-                args: texts(args),
+                args,
             }),
+            _ => return None,
+        };
+        Some(item)
+    }
+}
+
+impl RawItem {
+    /// None for a group that is neither `when` nor `each`, which was told when it was read.
+    pub(super) fn item(&self) -> Option<CommandItem> {
+        match self {
+            Self::Argument(text) => Some(CommandItem::Argument(text.get_ref().clone())),
+            Self::Group(group) => group.item(),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for RawItem {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor)
-    }
-}
-
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = RawItem;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, or a table with `when` or `each`, and `args`")
+impl<'i> Reader<'i> {
+    /// The items of `command` by themselves, so that a mistake in one doesn't hide those in others; none for an item that
+    /// can't be read.
+    pub(super) fn items(&mut self, node: &Node<'i>) -> Vec<Option<RawItem>> {
+        let Some(items) = node.get_ref().as_array() else {
+            let message = words::expected("a list", Some(node.get_ref()));
+            let hint = "a program and its arguments, each a text of its own, such as [\"blastp\", \"-query\", \"{query}\"]";
+            self.error(node.span().start, message, Some(hint.to_owned()));
+            return Vec::new();
+        };
+        items.iter().map(|node| self.item(node)).collect()
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<RawItem, E> {
-        Ok(RawItem::Argument(text.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawItem, A::Error> {
-        let group = RawGroup::deserialize(MapAccessDeserializer::new(map))?;
-        match (group.when, group.each) {
-            (Some(when), None) => Ok(conditional(when, group.args)),
-            (None, Some(each)) => Ok(RawItem::Each {
-                each,
-                args: group.args,
-            }),
-            _ => Err(A::Error::custom(
-                "a group of arguments has either `when` or `each`",
-            )),
+    fn item(&mut self, node: &Node<'i>) -> Option<RawItem> {
+        match node.get_ref() {
+            DeValue::String(text) => {
+                let text = Spanned::new(node.span(), text.to_string());
+                Some(RawItem::Argument(text))
+            }
+            DeValue::Table(_) => {
+                let group: RawGroup = self.read(node)?;
+                if group.item().is_none() {
+                    let message = "a group of arguments has either `when` or `each`";
+                    self.error(node.span().start, message, None);
+                }
+                Some(RawItem::Group(group))
+            }
+            other => {
+                let wanted = "a text, or a table with `when` or `each`, and `args`,";
+                let message = words::expected(wanted, Some(other));
+                self.error(node.span().start, message, None);
+                None
+            }
         }
-    }
-}
-
-fn conditional(when: Spanned<RawCondition>, args: Vec<Spanned<String>>) -> RawItem {
-    let place = when.span();
-    let at = |name: &String| Spanned::new(place.clone(), name.clone());
-    let (names, condition) = match when.into_inner() {
-        RawCondition::Set(name) => (vec![at(&name)], Condition::Set(name)),
-        RawCondition::Equal(wanted) => (wanted.keys().map(at).collect(), Condition::Equal(wanted)),
-    };
-    RawItem::When {
-        condition,
-        names,
-        args,
     }
 }

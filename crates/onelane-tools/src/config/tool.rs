@@ -8,16 +8,17 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::MachineSection;
+use super::Supply;
 use super::item::RawItem;
 use super::reader::{Node, Reader};
+use super::words;
 use crate::builtin::{SearchMode, builtin_search_in};
 use crate::bytes::Bytes;
 use crate::command::CommandItem;
 use crate::definition::{
     EnvValue, Example, ResultFile, SecretFile, Success, ToolDefinition, View, Workdir,
 };
-use crate::param::{KINDS, Param};
+use crate::param::{DEFAULT_WORKER_MAX_LENGTH, KINDS, Param, Problem};
 use crate::progress::ProgressPattern;
 use crate::span::Span;
 use crate::suggest;
@@ -58,7 +59,8 @@ type Key<'i> = Spanned<DeString<'i>>;
 struct RawTool {
     title: Option<String>,
     help: Option<String>,
-    command: Option<Spanned<Vec<Spanned<RawItem>>>>,
+    #[serde(rename = "command")]
+    _command: Option<IgnoredAny>,
     version: Option<Spanned<Vec<String>>>,
     needs: Option<Spanned<RawNeeds>>,
     limits: Option<RawLimits>,
@@ -92,9 +94,9 @@ struct RawTool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawNeeds {
-    cpus: Option<u32>,
-    memory: Option<Bytes>,
-    gpus: Option<u32>,
+    cpus: Option<Spanned<u32>>,
+    memory: Option<Spanned<Bytes>>,
+    gpus: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -137,10 +139,11 @@ impl<'de> Deserialize<'de> for RawKeep {
 
 impl RawNeeds {
     fn needs(&self) -> Needs {
+        let number = |number: &Spanned<u32>| *number.get_ref();
         Needs {
-            cpus: self.cpus,
-            memory_bytes: self.memory.map(|bytes| bytes.0),
-            gpus: self.gpus,
+            cpus: self.cpus.as_ref().map(number),
+            memory_bytes: self.memory.as_ref().map(|bytes| bytes.get_ref().0),
+            gpus: self.gpus.as_ref().map(number),
         }
     }
 }
@@ -160,24 +163,36 @@ impl<'i> Reader<'i> {
         &mut self,
         name: &Key<'i>,
         node: &Node<'i>,
-        machine: &MachineSection,
+        supply: &Supply,
     ) -> Option<ToolDefinition> {
         self.check_tool_name(name);
         let table = self.table(node)?;
-        let raw: Option<RawTool> = self.read(node);
-        let params = self.entries(table, "params", Self::param);
+        let raw = self.read_what_can_be::<RawTool>(node);
+        let has_worker = table.contains_key("worker");
+        let params = self.entries(table, "params", |reader, name, node| {
+            reader.param(name, node, has_worker)
+        });
         let results = self.entries(table, "results", Self::result);
         let exit_codes = self.exit_codes(table);
-        let raw = raw?;
-        let needs = self.needs(raw.needs.as_ref(), machine);
+        let (raw, left_out) = raw?;
+        let needs = self.needs(raw.needs.as_ref(), supply);
         let mut tool = match (&raw.builtin, &raw.worker) {
             (Some(builtin), _) => self.builtin(builtin, &raw, table)?,
             (None, Some(worker)) => self.warm_tool(worker, &raw, table, params, results),
-            (None, None) => self.command_tool(name, &raw, table, params, results)?,
+            (None, None) => {
+                let meant = |key| left_out.iter().any(|name| name == key);
+                if !table.contains_key("command") {
+                    if !["command", "worker", "builtin"].into_iter().any(meant) {
+                        self.no_command(name);
+                    }
+                    return None;
+                }
+                self.command_tool(&raw, table, params, results)
+            }
         };
         tool.env = self.env(table);
         tool.workdir = raw.workdir.as_ref().and_then(|dir| self.workdir(dir));
-        tool.success = self.success(raw.success);
+        tool.success = self.success(raw.success, table);
         tool.progress = self.progress(raw.progress);
         tool.example = self.example(table, &tool);
         name.get_ref().as_ref().clone_into(&mut tool.name);
@@ -246,30 +261,31 @@ impl<'i> Reader<'i> {
 
     fn command_tool(
         &mut self,
-        name: &Key<'i>,
         raw: &RawTool,
         table: &DeTable<'i>,
         params: IndexMap<String, Param>,
         results: IndexMap<String, ResultFile>,
-    ) -> Option<ToolDefinition> {
+    ) -> ToolDefinition {
         self.refuse_search_keys(table);
         self.refuse_keys(table, &["keep", "max_jobs"], "it belongs to `worker`");
-        let Some(command) = &raw.command else {
-            let message = format!("tool `{}` has no `command` and no `worker`", name.get_ref());
-            self.error(name.span().start, message, None);
-            return None;
-        };
         let known = known_placeholders(table);
-        self.check_command(command, &known, &params);
+        let items = table
+            .get("command")
+            .map(|command| self.command(command, &known, &params))
+            .unwrap_or_default();
         if let Some(stdin) = &raw.stdin {
             self.check_stdin(stdin, &known, &params);
         }
-        let items = command.get_ref().iter().map(|item| item.get_ref().item());
-        Some(ToolDefinition {
-            command: self.resolve_items(items),
+        ToolDefinition {
+            command: self.resolve_items(items.into_iter()),
             stdin: raw.stdin.as_ref().map(|stdin| stdin.get_ref().clone()),
             ..self.bare_tool(raw, params, results)
-        })
+        }
+    }
+
+    fn no_command(&mut self, name: &Key<'i>) {
+        let message = format!("tool `{}` has no `command` and no `worker`", name.get_ref());
+        self.error(name.span().start, message, None);
     }
 
     fn refuse_search_keys(&mut self, table: &DeTable<'i>) {
@@ -365,39 +381,64 @@ impl<'i> Reader<'i> {
         Some(self.resolve_command(version.get_ref().iter(), str::to_owned))
     }
 
-    fn needs(&mut self, needs: Option<&Spanned<RawNeeds>>, machine: &MachineSection) -> Needs {
-        let Some(spanned) = needs else {
+    fn needs(&mut self, needs: Option<&Spanned<RawNeeds>>, supply: &Supply) -> Needs {
+        let Some(raw) = needs.map(Spanned::get_ref) else {
             return Needs::default();
         };
-        let needs = spanned.get_ref().needs();
-        let gpus = machine.gpus.as_ref().map(|gpus| gpus.len() as u64);
-        let pairs = [
-            (
-                "processors",
-                needs.cpus.map(u64::from),
-                machine.cpus.map(u64::from),
-            ),
-            ("bytes of memory", needs.memory_bytes, machine.memory_bytes),
-            ("graphics processors", needs.gpus.map(u64::from), gpus),
-        ];
-        for (what, wanted, there) in pairs {
-            if let (Some(wanted), Some(there)) = (wanted, there)
-                && wanted > there
-            {
-                let message = format!(
-                    "this tool could never start: it needs {wanted} {what}, and `[machine]` has {there}"
-                );
-                self.error(spanned.span().start, message, None);
+        let number = |number: &Spanned<u32>| (number.span().start, u64::from(*number.get_ref()));
+        let memory = raw.memory.as_ref();
+        let memory = memory.map(|memory| (memory.span().start, memory.get_ref().0));
+        let cpus = raw.cpus.as_ref().map(number);
+        self.check_need("processors", cpus, supply.cpus);
+        self.check_need("bytes of memory", memory, supply.memory_bytes);
+        let gpus = raw.gpus.as_ref().map(number);
+        self.check_need("graphics processors", gpus, supply.gpus);
+        if let Some(hardware) = supply.hardware {
+            if let (None, Some((at, wanted))) = (supply.cpus, cpus) {
+                let there = u64::from(hardware.cpus);
+                self.check_hardware(at, "processors", "{cpus}", wanted, there);
+            }
+            if let (None, Some((at, wanted))) = (supply.memory_bytes, memory) {
+                let there = hardware.memory_bytes;
+                self.check_hardware(at, "bytes of memory", "{memory_bytes}", wanted, there);
             }
         }
-        if needs.cpus == Some(0) {
-            self.error(
-                spanned.span().start,
-                "a tool needs at least one processor",
-                None,
-            );
+        if let Some(cpus) = raw.cpus.as_ref().filter(|cpus| *cpus.get_ref() == 0) {
+            let message = "a tool needs at least one processor";
+            self.error(cpus.span().start, message, None);
         }
-        needs
+        raw.needs()
+    }
+
+    /// `wanted` is a place and an amount.
+    fn check_need(&mut self, what: &str, wanted: Option<(usize, u64)>, there: Option<u64>) {
+        let (Some((at, wanted)), Some(there)) = (wanted, there) else {
+            return;
+        };
+        if wanted > there {
+            let what = if wanted == 1 {
+                what.trim_end_matches('s')
+            } else {
+                what
+            };
+            let message = format!(
+                "this tool could never start: it needs {wanted} {what}, and `[machine]` has {there}"
+            );
+            let hint = "name those that jobs may use: `gpus = [0]` in `[machine]`";
+            let is_undeclared = what.starts_with("graphics") && there == 0;
+            self.error(at, message, is_undeclared.then(|| hint.to_owned()));
+        }
+    }
+
+    /// The engine starts a job that asks for more than there is as soon as it holds the machine alone.
+    fn check_hardware(&mut self, at: usize, what: &str, name: &str, wanted: u64, there: u64) {
+        if wanted > there {
+            let message = format!(
+                "it needs {wanted} {what}, and this machine has {there}: its jobs start only when no other runs, and \
+                 `{name}` is {wanted} all the same"
+            );
+            self.warn(at, message, None);
+        }
     }
 
     /// The entries of a sub-table that could be read, in the file's order.
@@ -417,7 +458,7 @@ impl<'i> Reader<'i> {
         entries
     }
 
-    fn param(&mut self, name: &Key<'i>, node: &Node<'i>) -> Option<Param> {
+    fn param(&mut self, name: &Key<'i>, node: &Node<'i>, has_worker: bool) -> Option<Param> {
         self.check_param_name(name);
         let table = self.table(node)?;
         let Some(kind) = table.get("type") else {
@@ -426,8 +467,12 @@ impl<'i> Reader<'i> {
             return None;
         };
         let without_type = without_type(node, table);
-        let mut param = self.param_of(kind, &without_type)?;
-        for problem in param.problems() {
+        let (mut param, left_out) = self.param_of(kind, &without_type)?;
+        if let (Param::Text(text), true) = (&mut param, has_worker) {
+            text.max_length.get_or_insert(DEFAULT_WORKER_MAX_LENGTH);
+        }
+        let stands = |problem: &Problem| left_out.is_empty() || problem.stands_alone();
+        for problem in param.problems(has_worker).into_iter().filter(stands) {
             let at = table.get(problem.key).map_or(name.span(), Spanned::span);
             self.error(at.start, problem.message, None);
         }
@@ -439,20 +484,27 @@ impl<'i> Reader<'i> {
         Some(param)
     }
 
-    fn param_of(&mut self, kind: &Node<'i>, node: &Node<'i>) -> Option<Param> {
+    /// The parameter, and the keys that had to be left out of it.
+    fn param_of(&mut self, kind: &Node<'i>, node: &Node<'i>) -> Option<(Param, Vec<String>)> {
+        fn of<T>(
+            make: fn(T) -> Param,
+            read: Option<(T, Vec<String>)>,
+        ) -> Option<(Param, Vec<String>)> {
+            read.map(|(param, left_out)| (make(param), left_out))
+        }
         let word = kind.get_ref().as_str().unwrap_or_default();
         match word {
-            "fasta" => self.read(node).map(Param::Fasta),
-            "fastq" => self.read(node).map(Param::Fastq),
-            "file" => self.read(node).map(Param::File),
-            "files" => self.read(node).map(Param::Files),
-            "choices" => self.read(node).map(Param::Choices),
-            "json" => self.read(node).map(Param::Json),
-            "text" => self.read(node).map(Param::Text),
-            "number" => self.read(node).map(Param::Number),
-            "integer" => self.read(node).map(Param::Integer),
-            "choice" => self.read(node).map(Param::Choice),
-            "flag" => self.read(node).map(Param::Flag),
+            "fasta" => of(Param::Fasta, self.read_what_can_be(node)),
+            "fastq" => of(Param::Fastq, self.read_what_can_be(node)),
+            "file" => of(Param::File, self.read_what_can_be(node)),
+            "files" => of(Param::Files, self.read_what_can_be(node)),
+            "choices" => of(Param::Choices, self.read_what_can_be(node)),
+            "json" => of(Param::Json, self.read_what_can_be(node)),
+            "text" => of(Param::Text, self.read_what_can_be(node)),
+            "number" => of(Param::Number, self.read_what_can_be(node)),
+            "integer" => of(Param::Integer, self.read_what_can_be(node)),
+            "choice" => of(Param::Choice, self.read_what_can_be(node)),
+            "flag" => of(Param::Flag, self.read_what_can_be(node)),
             other => {
                 let message = format!("`{other}` is no type of a parameter");
                 self.error(kind.span().start, message, suggest::hint(other, &KINDS));
@@ -510,42 +562,53 @@ impl<'i> Reader<'i> {
         entries.into_values().collect()
     }
 
-    fn check_command(
+    fn command(
         &mut self,
-        command: &Spanned<Vec<Spanned<RawItem>>>,
+        command: &Node<'i>,
         known: &[String],
         params: &IndexMap<String, Param>,
-    ) {
-        let items = command.get_ref();
-        match items.first().map(Spanned::get_ref) {
-            Some(RawItem::Argument(program)) if !program.is_empty() => {}
-            Some(RawItem::When { .. } | RawItem::Each { .. }) => {
+    ) -> Vec<CommandItem> {
+        let items = self.items(command);
+        let is_nothing = |text: &Spanned<String>| text.get_ref().is_empty();
+        match items.first() {
+            Some(Some(RawItem::Group(_))) => {
+                let first = command.get_ref().get(0);
+                let at = first.map_or(command.span(), Spanned::span).start;
                 let message = "the program itself can't depend on a parameter's presence";
-                self.error(items[0].span().start, message, None);
+                self.error(at, message, None);
             }
-            _ => self.error(command.span().start, "`command` names no program", None),
+            Some(Some(RawItem::Argument(program))) if is_nothing(program) => {
+                self.error(command.span().start, "`command` names no program", None);
+            }
+            None if command.get_ref().is_array() => {
+                self.error(command.span().start, "`command` names no program", None);
+            }
+            _ => {}
         }
         for (index, item) in items.iter().enumerate() {
-            match item.get_ref() {
-                RawItem::Argument(text) => {
+            match item {
+                Some(RawItem::Argument(text)) => {
                     let argument = Argument {
-                        text,
-                        at: item.span().start,
+                        text: text.get_ref(),
+                        at: text.span().start,
                         is_program: index == 0,
                         each: None,
                     };
                     self.check_argument(argument, known, params);
                 }
-                RawItem::When { names, args, .. } => {
-                    self.check_names(names, known, params);
-                    self.check_group(args, None, known, params);
+                Some(RawItem::Group(group)) => {
+                    self.check_names(&group.names(), known, params);
+                    if let Some(each) = &group.each {
+                        self.check_each(each, known, params);
+                    }
+                    let each = group.each.as_ref().map(|each| each.get_ref().as_str());
+                    self.check_group(&group.args, each, known, params);
                 }
-                RawItem::Each { each, args } => {
-                    self.check_each(each, params);
-                    self.check_group(args, Some(each.get_ref()), known, params);
-                }
+                None => {}
             }
         }
+        let items = items.into_iter().flatten();
+        items.filter_map(|item| item.item()).collect()
     }
 
     fn check_group(
@@ -588,8 +651,17 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn check_each(&mut self, each: &Spanned<String>, params: &IndexMap<String, Param>) {
+    fn check_each(
+        &mut self,
+        each: &Spanned<String>,
+        known: &[String],
+        params: &IndexMap<String, Param>,
+    ) {
         let name = each.get_ref();
+        // One that could not be read has its own mistake.
+        if known.contains(name) && !params.contains_key(name) && !PLACES.contains(&name.as_str()) {
+            return;
+        }
         let lists: Vec<_> = params
             .iter()
             .filter(|(_, param)| param.is_list())
@@ -707,10 +779,8 @@ impl<'i> Reader<'i> {
             return Some(EnvValue::Literal(text.to_owned()));
         }
         if node.get_ref().as_table().is_none() {
-            let message = format!(
-                "a text, or a table such as `{{ file = \"/etc/onelane/token\" }}`, is expected here, not {}",
-                node.get_ref().type_str()
-            );
+            let wanted = "a text, or a table such as `{ file = \"/etc/onelane/token\" }`,";
+            let message = words::expected(wanted, Some(node.get_ref()));
             self.error(node.span().start, message, None);
             return None;
         }
@@ -735,27 +805,29 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn success(&mut self, success: Option<Spanned<Success>>) -> Option<Success> {
+    fn success(
+        &mut self,
+        success: Option<Spanned<Success>>,
+        table: &DeTable<'i>,
+    ) -> Option<Success> {
         let success = success?;
-        let at = success.span().start;
-        let success = success.into_inner();
-        if success.exit_codes.is_empty()
-            || success
-                .exit_codes
-                .iter()
-                .any(|code| !(0..=255).contains(code))
-        {
-            self.error(
-                at,
-                "`exit_codes` holds one number or more, from 0 to 255",
-                None,
-            );
+        let place = |key| {
+            let within = table
+                .get("success")
+                .and_then(|node| node.get_ref().get(key));
+            within.map_or(success.span(), Spanned::span).start
+        };
+        let codes = &success.get_ref().exit_codes;
+        if codes.is_empty() || codes.iter().any(|code| !(0..=255).contains(code)) {
+            let message = "`exit_codes` holds one number or more, from 0 to 255";
+            self.error(place("exit_codes"), message, None);
         }
-        if let Some(file) = success.file.as_deref().filter(|file| !is_inside(file)) {
+        let file = success.get_ref().file.as_deref();
+        if let Some(file) = file.filter(|file| !is_inside(file)) {
             let message = format!("`{file}` is not a path inside the output folder");
-            self.error(at, message, None);
+            self.error(place("file"), message, None);
         }
-        Some(success)
+        Some(success.into_inner())
     }
 
     fn progress(&mut self, progress: Option<Spanned<ProgressPattern>>) -> Option<ProgressPattern> {
@@ -775,17 +847,17 @@ impl<'i> Reader<'i> {
                 "params",
                 "parameter",
                 example.params.keys().collect::<Vec<_>>(),
-                tool.params.keys().collect::<Vec<_>>(),
+                names(&tool.params, table.get("params")),
             ),
             (
                 "expect",
                 "result",
                 example.expect.keys().collect(),
-                tool.results.keys().collect(),
+                names(&tool.results, table.get("results")),
             ),
         ];
         for (part, word, named, known) in pairs {
-            let known: Vec<_> = known.into_iter().map(String::as_str).collect();
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
             for name in named
                 .into_iter()
                 .filter(|name| !known.contains(&name.as_str()))
@@ -857,7 +929,11 @@ impl<'i> Reader<'i> {
             .get("choices_from")
             .map_or(0, |node| node.span().start);
         let pattern = self.absolute_pattern(pattern);
-        for path in self.files_of(&pattern, at) {
+        let (files, unreadable) = self.files_of(&pattern, at).unwrap_or_default();
+        for message in unreadable {
+            self.warn(at, message, None);
+        }
+        for path in files {
             let stem = path
                 .file_stem()
                 .and_then(|stem| stem.to_str())
@@ -868,12 +944,12 @@ impl<'i> Reader<'i> {
             }
         }
         if choices.is_empty() {
-            let message = format!("no file is there that matches `{pattern}`");
-            self.error(
-                at,
-                message,
-                Some("put the databases there, or name another folder".to_owned()),
+            let message = format!(
+                "no file is there that matches `{pattern}`: jobs that choose one are refused"
             );
+            let hint =
+                "put the databases there and have the file read again, or name another folder";
+            self.warn(at, message, Some(hint.to_owned()));
         }
         *from = Some(pattern);
     }
@@ -884,6 +960,14 @@ impl<'i> Reader<'i> {
         let item = item.strip_prefix("./").unwrap_or(item);
         format!("{folder}/{item}")
     }
+}
+
+/// The names of a table's entries, those that could not be read among them.
+fn names<T>(read: &IndexMap<String, T>, node: Option<&Node<'_>>) -> Vec<String> {
+    let table = node.and_then(|node| node.get_ref().as_table());
+    let keys = table.into_iter().flat_map(DeTable::keys);
+    let declared = keys.map(|key| key.get_ref().to_string());
+    read.keys().cloned().chain(declared).collect()
 }
 
 fn is_small_or_digit(c: char) -> bool {

@@ -52,7 +52,7 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     (
         "[tools.a]\nworker = [\"w\"]\nmax_jobs = 0",
         (3, 12),
-        "nonzero",
+        "a whole number of at least 1",
         "",
     ),
     (
@@ -118,7 +118,7 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     (
         "[tools.a]\ncommand = [\"a\"]\nenv.X = 1",
         (3, 9),
-        "not integer",
+        "not the number `1`",
         "",
     ),
     (
@@ -135,7 +135,7 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     ),
     (
         "[tools.a]\ncommand = [\"a\"]\nsuccess = { exit_codes = [] }",
-        (3, 11),
+        (3, 26),
         "one number or more",
         "",
     ),
@@ -189,7 +189,12 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
         "no tool `blastp`",
         "`search`",
     ),
-    ("[server]\nlisten = 8000", (2, 10), "expected a string", ""),
+    (
+        "[server]\nlisten = 8000",
+        (2, 10),
+        "text is expected here, not the number `8000`",
+        "",
+    ),
     (
         "[machine]\nmemory = \"64GB\"",
         (2, 10),
@@ -216,8 +221,8 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     (
         "[tools.a]\ncommand = \"a b\"",
         (2, 11),
-        "expected a sequence",
-        "",
+        "a list is expected here, not the text `a b`",
+        "each a text of its own",
     ),
     (
         "[tools.a]\ncommand = [\"ä\", \"{qury}\"]\nparams.query.type = \"fasta\"",
@@ -275,7 +280,7 @@ const OUTSIDE_OF_PARAMETERS: &[Case] = &[
     ),
     (
         "[machine]\ncpus = 2\n[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 4 }",
-        (5, 9),
+        (5, 18),
         "could never start",
         "",
     ),
@@ -402,7 +407,7 @@ const IN_PARAMETERS: &[ParamCase] = &[
         "p",
         "type = \"integer\"\ndefault = 1.5",
         (5, 11),
-        "expected i64",
+        "a whole number is expected here, not the number `1.5`",
         "",
     ),
     (
@@ -513,6 +518,345 @@ comand = []
 "#;
     let lines: Vec<_> = errors(text).iter().map(|error| error.line).collect();
     assert_eq!(lines, [3, 5, 6, 8]);
+}
+
+/// A file's text, and the place and a part of the message of each of its mistakes.
+type ManyCase = (&'static str, &'static [((usize, usize), &'static str)]);
+
+const MANY: &[ManyCase] = &[
+    (
+        "[tools.a]\ncommand = [\"a\"]\n[tools.a.params.p]\ntype = \"fasta\"\nalphabet = \"protien\"\nmax_record = 100\nmax_residues = 0",
+        &[
+            ((5, 12), "`protien` is not one of"),
+            ((6, 1), "unknown key `max_record`"),
+            ((7, 16), "at least 1"),
+        ],
+    ),
+    (
+        "[tools.a]\ncommand = \"blastp\"\nneeds = { cpus = \"4\", memory = \"16 Gigs\" }\nlimits = { time = 60 }\nstdin = \"{x}\"",
+        &[
+            ((2, 11), "a list is expected here, not the text `blastp`"),
+            ((3, 18), "a whole number is expected here, not the text `4`"),
+            ((3, 32), "`16 Gigs` is not an amount of memory"),
+            (
+                (4, 19),
+                "a span of time such as `90s`, `30m` or `2h` is expected here, not the number `60`",
+            ),
+            ((5, 9), "`{x}` is not known"),
+        ],
+    ),
+    (
+        "[server]\nlisten = \"localhost:8000x\"\ndisk_floor = \"lots\"\ndefault_tool = \"nope\"\nprocess_control = \"docker\"",
+        &[
+            ((2, 10), "no address and port"),
+            ((3, 14), "`lots` is not an amount of memory"),
+            ((4, 16), "no tool `nope`"),
+            ((5, 19), "`docker` is not one of"),
+        ],
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\n[tools.a.results.r]\nfile = \"../out.txt\"\nview = \"tabel\"\ncolumns = 3",
+        &[
+            ((4, 8), "not a path inside"),
+            ((5, 8), "`tabel` is not one of"),
+            ((6, 11), "a list is expected here, not the number `3`"),
+        ],
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\", 5, { when = \"nope\", if = 1, args = [\"{y}\", true] }, { args = [\"{z}\"] }, { when = 1, args = [] }]",
+        &[
+            ((2, 17), "not the number `5`"),
+            ((2, 29), "no parameter `nope`"),
+            ((2, 37), "unknown key `if`"),
+            ((2, 53), "`{y}` is not known"),
+            ((2, 60), "text is expected here, not `true`"),
+            ((2, 69), "either `when` or `each`"),
+            ((2, 79), "`{z}` is not known"),
+            (
+                (2, 98),
+                "a parameter's name, or a table from names to values, is expected here",
+            ),
+        ],
+    ),
+    // What follows from a mistake alone is not told.
+    (
+        "[tools.a]\ncommand = [5]\nversion = [6]\nsuccess = { exit_codes = [\"x\"], file = \"/x\" }",
+        &[
+            ((2, 12), "not the number `5`"),
+            ((3, 12), "not the number `6`"),
+            ((4, 27), "not the text `x`"),
+            ((4, 40), "not a path inside"),
+        ],
+    ),
+    (
+        "[tools.a]\ncomand = [\"a\"]\nresults.r = { fil = \"x\", columns = [\"a\"] }\nresults.s = { file = 1, columns = [\"a\"] }",
+        &[
+            ((2, 1), "unknown key `comand`"),
+            ((3, 15), "unknown key `fil`"),
+            ((3, 36), "`columns` belong"),
+            ((4, 22), "not the number `1`"),
+            ((4, 35), "`columns` belong"),
+        ],
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\", { each = \"p\", args = [\"{p}\"] }]\n[tools.a.params]\np = { type = \"fils\" }\nq = { type = \"choice\", choices = 3, default = \"b\" }\nr = { type = \"text\", max_length = \"9\", min_length = 20_000 }\n[tools.a.example]\nparams = { p = \"x\", s = 1 }",
+        &[
+            ((4, 14), "`fils` is no type"),
+            ((5, 34), "a list of texts, or a table"),
+            ((6, 35), "a whole number is expected here, not the text `9`"),
+            ((8, 21), "no parameter `s`"),
+        ],
+    ),
+    (
+        "[tools.a]\ncommand = [\"a\"]\nneeds.cpus = -1\nneeds.gpus = 1.5\nlimits.processes = 5_000_000_000\ngrace = 1979-05-27\nlimits.log = true\nhelp = [\"x\"]\nprogress = \"([0-9])\"",
+        &[
+            (
+                (3, 14),
+                "a whole number of at least 0 is expected here, not the number `-1`",
+            ),
+            (
+                (4, 14),
+                "a whole number is expected here, not the number `1.5`",
+            ),
+            ((5, 20), "whole number"),
+            ((6, 9), "not a date or time"),
+            ((7, 14), "not `true`"),
+            ((8, 8), "text is expected here, not a list"),
+            ((9, 12), "a table is expected here, not the text `([0-9])`"),
+        ],
+    ),
+    (
+        "[machine]\ncpus = \"all\"\ngpus = [0, \"1\", 0]\n[tools.a]\ncommand = [\"a\"]\ninclude = [\"x.toml\"]",
+        &[
+            ((2, 8), "not the text `all`"),
+            ((3, 12), "not the text `1`"),
+            ((6, 1), "unknown key `include`"),
+        ],
+    ),
+];
+
+#[test]
+fn every_mistake_of_a_table_is_told_at_its_place_in_words_of_no_programming_language() {
+    for (text, expected) in MANY {
+        let errors = errors(text);
+        let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+        let wanted: Vec<_> = expected.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, wanted, "{text}\n{errors:#?}");
+        for (error, (_, message)) in errors.iter().zip(*expected) {
+            assert!(error.message.contains(message), "{message}\n{error:#?}");
+            for word in [
+                "u32", "i64", "sequence", "map", "floating", "string", "struct ",
+            ] {
+                assert!(!error.message.contains(word), "{error:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_include_after_a_table_is_told_where_it_belongs() {
+    for text in [
+        "[server]\ninclude = [\"x.toml\"]",
+        "[tools.a]\ncommand = [\"a\"]\ninclude = [\"x.toml\"]",
+        "[tools.a]\ncommand = [\"a\"]\n[tools.a.params.p]\ntype = \"text\"\ninclude = [\"x.toml\"]",
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let hint = "put `include` before the first `[table]`";
+        assert_eq!(errors[0].hint.as_deref(), Some(hint), "{text}");
+    }
+}
+
+#[test]
+fn graphics_processors_that_no_machine_section_names_are_none() {
+    let tool = "[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 64, gpus = 2 }";
+    for (machine, hint) in [
+        ("", true),
+        ("[machine]\ncpus = 64", true),
+        ("[machine]\ngpus = [0]", false),
+    ] {
+        let errors = errors(&format!("{tool}\n{machine}"));
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert_eq!((errors[0].line, errors[0].column), (3, 29));
+        let there = u8::from(!hint);
+        let message = format!(
+            "could never start: it needs 2 graphics processors, and `[machine]` has {there}"
+        );
+        assert!(errors[0].message.contains(&message), "{errors:#?}");
+        assert_eq!(errors[0].hint.is_some(), hint, "{errors:#?}");
+    }
+    // Where the section can't be read, that is all that is told.
+    for machine in [
+        "[machin]\ngpus = [0, 1]",
+        "[machine]\ngpu = [0, 1]",
+        "[machine]\ngpus = \"two\"",
+    ] {
+        let errors = errors(&format!("{tool}\n{machine}"));
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].line > 3, "{errors:#?}");
+    }
+    let two = format!("{tool}\n[machine]\ngpus = [0, 1]");
+    assert!(parse_tools_file(&two, Path::new("/")).is_ok());
+}
+
+#[test]
+fn a_tool_that_needs_more_than_the_machine_has_is_a_warning_unless_the_file_says_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("onelane.toml");
+    let load = |machine: &str| {
+        let text = format!(
+            "[tools.a]\ncommand = [\"a\"]\nneeds = {{ cpus = 64, memory = \"2T\" }}\n[tools.b]\ncommand = [\"b\"]\nneeds = {{ cpus = 4, memory = \"8G\" }}\n{machine}"
+        );
+        std::fs::write(&path, text).unwrap();
+        onelane_tools::load_tools_file(&path, "onelane", crate::HARDWARE).unwrap()
+    };
+    let warnings = load("").warnings;
+    let places: Vec<_> = warnings.iter().map(|w| (w.line, w.column)).collect();
+    assert_eq!(places, [(3, 18), (3, 31)]);
+    for (warning, words) in warnings.iter().zip([
+        "needs 64 processors, and this machine has 4: its jobs start only when no other runs, and `{cpus}` is 64",
+        "needs 2199023255552 bytes of memory, and this machine has 8589934592",
+    ]) {
+        assert!(warning.is_warning && warning.message.contains(words), "{warning:#?}");
+    }
+    let declared = load("[machine]\ncpus = 64");
+    assert_eq!(declared.warnings.len(), 1, "{:#?}", declared.warnings);
+    assert_eq!(declared.warnings[0].column, 31);
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_named_with_the_line_of_the_first() {
+    for (text, place, message) in [
+        (
+            "[tools.a]\ncommand = [\"a\"]\ntitle = \"x\"\ntitle = \"y\"",
+            (4, 1),
+            "key `title` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\n[tools.b]\ncommand = [\"b\"]\n[tools.a]\ntitle = \"x\"",
+            (5, 8),
+            "key `a` is there already, in line 1",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nneeds = { cpus = 1, cpus = 2 }",
+            (3, 21),
+            "key `cpus` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nenv.A = \"1\"\n[tools.a.env]\nB = \"2\"",
+            (4, 10),
+            "key `env` is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\"]\nenv.A = \"1\"\nenv.\"A\" = \"2\"",
+            (4, 5),
+            "is there already, in line 3",
+        ),
+        (
+            "[tools.a]\ncommand = [\"a\", { each = \"fs\", each = \"fs\", args = [] }]\nparams.fs.type = \"files\"",
+            (2, 32),
+            "key `each` is there already, in line 2",
+        ),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{text}\n{errors:#?}");
+        assert_eq!((errors[0].line, errors[0].column), place, "{text}");
+        assert!(errors[0].message.contains(message), "{text}\n{errors:#?}");
+    }
+    // It hides nothing else.
+    let errors = errors("[tools.a]\ncommand = [\"a\", \"{x}\"]\nhelp = \"x\"\nhelp = 1");
+    let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [2, 4], "{errors:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_one_mistake_a_line() {
+    let errors = errors("[server]\nlisten = \"abc\ndata = foo\n[tools.a\ncommand = = 1");
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    assert_eq!(places, [(2, 14), (3, 8), (4, 9), (5, 11)], "{errors:#?}");
+}
+
+#[test]
+fn each_pattern_of_include_has_its_own_place() {
+    let text = "include = [\"a.toml\", 5,\n  \"b/*.toml\", \"[\"]";
+    let errors = errors(text);
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    assert_eq!(places, [(1, 12), (1, 22), (2, 3), (2, 15)], "{errors:#?}");
+    assert!(
+        errors[1].message.contains("not the number `5`"),
+        "{errors:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_told_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let [main, other] = ["onelane.toml", "other.toml"].map(|name| folder.path().join(name));
+    let latin = b"# \xc3\xa9\n[tools.a]\ntitle = \"\xc3\xa9\xe9\"\ncommand = [\"a\"]";
+    std::fs::write(&other, latin).unwrap();
+    std::fs::write(&main, "include = \"other.toml\"").unwrap();
+    for (path, file) in [(&other, None), (&main, Some(&other))] {
+        let errors = onelane_tools::load_tools_file(path, "onelane", crate::HARDWARE).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let error = &errors[0];
+        assert_eq!(
+            (error.line, error.column, error.file.as_ref()),
+            (3, 11, file)
+        );
+        assert!(
+            error.message.contains("0xE9") && error.hint.is_some(),
+            "{error:#?}"
+        );
+    }
+}
+
+/// Whatever is wrong with a file, it is told, at a place that is there.
+#[test]
+fn a_file_with_one_character_less_more_or_other_is_read_or_told_what_is_wrong() {
+    let whole = "[machine]\ngpus = [0]\n[server]\nlisten = \"x:1\"\nhosts = [\"a\"]\n[tools.a]\ncommand = [\"a\", { when = { q = \"x\" }, args = [\"{p}\"] }, { each = \"r\", args = [] }]\n\
+                 needs = { cpus = 1, memory = \"1G\", gpus = 1 }\nsuccess = { exit_codes = [0, 1] }\nenv.A = { file = \"/x\" }\n\
+                 [tools.a.params]\np = { type = \"text\", default = \"é\" }\nq.type = \"choice\"\nq.choices = { x = \"y\" }\nr = { type = \"choices\", choices = [\"a\"] }\n\
+                 [tools.a.results.out]\nfile = \"o\"\nview = \"table\"\n[tools.a.example]\nparams = { p = \"x\" }\nexpect.out.min_bytes = 1\n";
+    assert!(parse_tools_file(whole, Path::new("/")).is_ok());
+    let mut refused = 0;
+    for (at, character) in whole.char_indices() {
+        let (before, after) = (&whole[..at], &whole[at + character.len_utf8()..]);
+        for (put, rest) in [
+            ("", after),
+            ("1", after),
+            ("x", after),
+            ("\"", &whole[at..]),
+            ("=", &whole[at..]),
+            ("é", &whole[at..]),
+        ] {
+            let text = format!("{before}{put}{rest}");
+            let Err(errors) = parse_tools_file(&text, Path::new("/")) else {
+                continue;
+            };
+            refused += 1;
+            assert!(!errors.is_empty() && errors.len() <= 50, "{text}");
+            for error in &errors {
+                let line = text.split('\n').nth(error.line - 1).unwrap();
+                assert!(
+                    (1..=line.chars().count() + 1).contains(&error.column),
+                    "{error:#?}\n{text}"
+                );
+                assert!(!error.is_warning && !error.message.is_empty(), "{error:#?}");
+            }
+        }
+    }
+    assert!(refused > 1_000, "{refused}");
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_told_the_first_fifty() {
+    use std::fmt::Write as _;
+    let mut text = "[tools.a]\ncommand = [\"a\"]\n".to_owned();
+    for key in 0..200 {
+        writeln!(text, "key_{key} = 1").unwrap();
+    }
+    let lines: Vec<_> = errors(&text).iter().map(|error| error.line).collect();
+    assert_eq!(lines, (3..53).collect::<Vec<_>>());
 }
 
 #[test]

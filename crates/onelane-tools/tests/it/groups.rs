@@ -8,7 +8,7 @@ use onelane_tools::{
 };
 use serde_json::{Value, json};
 
-use crate::{errors_of, tool};
+use crate::{HARDWARE, errors_of, tool};
 
 fn places() -> Places<'static> {
     Places {
@@ -196,7 +196,7 @@ fn files_are_included_with_their_own_folder_and_their_own_mistakes() {
     );
     write("tools.d/b.toml", "[tools.b]\ncommand = [\"./run.sh\"]");
     write("tools.d/c.toml", "[tools.c]\ncommand = [\"c\"]");
-    let file = load_tools_file(&folder.path().join("onelane.toml"), "onelane").unwrap();
+    let file = load_tools_file(&folder.path().join("onelane.toml"), "onelane", HARDWARE).unwrap();
     let names: Vec<_> = file.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     let run = folder.path().join("tools.d/run.sh");
@@ -207,7 +207,8 @@ fn files_are_included_with_their_own_folder_and_their_own_mistakes() {
         "[server]\n[tools.c]\ncomand = [\"c\"]\n[tools.a]\ncommand = [\"x\"]",
     );
     write("tools.d/d.toml", "[tools.d\n");
-    let errors = load_tools_file(&folder.path().join("onelane.toml"), "onelane").unwrap_err();
+    let errors =
+        load_tools_file(&folder.path().join("onelane.toml"), "onelane", HARDWARE).unwrap_err();
     let told: Vec<_> = errors
         .iter()
         .map(|error| {
@@ -232,11 +233,6 @@ fn files_are_included_with_their_own_folder_and_their_own_mistakes() {
 fn databases_are_found_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[tools.t]\ncommand = [\"t\", \"{db}\"]\nparams.db = { type = \"choice\", choices_from = \"db/*.pin\", default = \"big\" }";
-    let errors = parse_tools_file(text, folder.path()).unwrap_err();
-    assert!(
-        errors[0].message.contains("no file is there"),
-        "{errors:#?}"
-    );
     fs::create_dir(folder.path().join("db")).unwrap();
     for name in ["small.pin", "small.phr", "big.v2.pin"] {
         fs::write(folder.path().join("db").join(name), "").unwrap();
@@ -253,6 +249,51 @@ fn databases_are_found_on_the_disk() {
     assert_eq!(line(&tool, &json!({"db": "small"})), ["t".to_owned(), path]);
     let refused = accept(&tool, &json!({})).unwrap_err();
     assert!(refused.contains("its default must be one of"), "{refused}");
+}
+
+#[test]
+fn a_database_that_is_missing_is_a_warning_and_a_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = folder.path().join("db/*.pin");
+    let text = "[tools.t]\ncommand = [\"t\", \"{db}\", \"{more}\"]\n[tools.t.params]\ndb = { type = \"choice\", choices_from = \"db/*.pin\" }\nmore = { type = \"choices\", choices_from = \"db/*.pin\", default = [\"x\"] }";
+    let mut file = parse_tools_file(text, folder.path()).unwrap();
+    let places: Vec<_> = file.warnings.iter().map(|w| (w.line, w.column)).collect();
+    assert_eq!(places, [(4, 40), (5, 43)]);
+    let warning = &file.warnings[0];
+    assert!(warning.is_warning);
+    let told = warning.to_string();
+    let expected = format!(
+        "line 4, column 40: warning: no file is there that matches `{}`",
+        pattern.display()
+    );
+    assert!(told.starts_with(&expected), "{told}");
+    let tool = file.tools.remove(0);
+    assert!(tool.params["db"].nothing_to_choose().is_some());
+    let why = format!(
+        "no file matches `{}`; put a database there",
+        pattern.display()
+    );
+    for given in [json!({}), json!({"db": "a", "more": ["b"]})] {
+        let refused = accept(&tool, &given).unwrap_err();
+        assert_eq!(refused.matches(&why).count(), 2, "{refused}");
+    }
+    assert_eq!(tool.schema()["properties"]["db"]["enum"], json!([]));
+}
+
+#[test]
+fn a_warning_crowds_no_mistake_out() {
+    use std::fmt::Write as _;
+    let mut text = "[tools.t]\ncommand = [\"t\"]\n[tools.t.params]\n".to_owned();
+    for index in 0..60 {
+        let db = "{ type = \"choice\", choices_from = \"/nowhere/*.x\" }";
+        writeln!(text, "p{index} = {db}").unwrap();
+    }
+    text.push_str("q = { type = \"txt\" }");
+    let errors = parse_tools_file(&text, std::path::Path::new("/")).unwrap_err();
+    assert_eq!(errors.len(), 50);
+    let mistakes: Vec<_> = errors.iter().filter(|e| !e.is_warning).collect();
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    assert_eq!(mistakes[0].line, 64);
 }
 
 /// A small generator (xorshift), so that the test is the same each time.

@@ -179,6 +179,75 @@ fn sequences_may_come_compressed_but_not_as_a_bomb() {
 }
 
 #[test]
+fn a_text_for_a_worker_may_be_longer_than_one_for_a_command() {
+    let worker = |declaration: &str| {
+        tool(&format!(
+            "[tools.t]\nworker = [\"w\"]\nparams.p = {{ type = \"text\"{declaration} }}"
+        ))
+    };
+    let command = |declaration: &str| with(&format!("type = \"text\"{declaration}"));
+    let longest = |tool: &ToolDefinition| tool.schema()["properties"]["p"]["maxLength"].clone();
+    let takes =
+        |tool: &ToolDefinition, length: usize| value(tool, Given::Text("G".repeat(length))).is_ok();
+    for (tool, most) in [
+        (command(""), 10_000),
+        (worker(""), 100_000),
+        (worker(", max_length = 1_000_000"), 1_000_000),
+        (worker(", max_length = 5"), 5),
+    ] {
+        assert_eq!(longest(&tool), json!(most));
+        assert!(takes(&tool, most) && !takes(&tool, most + 1), "{most}");
+    }
+    // Two bytes each: within the length, and too long for an argument.
+    let letters = || Given::Text("é".repeat(70_000));
+    let refused = value(&command(", max_length = 131_071"), letters()).unwrap_err();
+    assert!(
+        refused[0]
+            .message
+            .contains("an argument holds at most 131071"),
+        "{refused:?}"
+    );
+    assert!(value(&worker(""), letters()).is_ok());
+}
+
+#[test]
+fn a_text_longer_than_can_be_passed_on_is_refused_in_the_file() {
+    let errors = |line: &str| {
+        let text = format!("[tools.t]\n{line}");
+        onelane_tools::parse_tools_file(&text, Path::new("/")).unwrap_err()
+    };
+    let long = "é".repeat(70_000);
+    for (line, column, message) in [
+        (
+            "worker = [\"w\"]\nparams.p = { type = \"text\", max_length = 1_000_001 }".to_owned(),
+            42,
+            "at most 1000000 characters",
+        ),
+        (
+            "command = [\"c\"]\nparams.p = { type = \"text\", max_length = 131_072 }".to_owned(),
+            42,
+            "at most 131071 bytes",
+        ),
+        (
+            format!(
+                "command = [\"c\"]\nparams.p = {{ type = \"text\", default = \"{long}\", max_length = 131_071 }}"
+            ),
+            39,
+            "at most 131071 bytes",
+        ),
+    ] {
+        let errors = errors(&line);
+        assert_eq!(errors.len(), 1, "{message}");
+        assert_eq!((errors[0].line, errors[0].column), (3, column), "{message}");
+        assert!(
+            errors[0].message.contains(message),
+            "{:?}",
+            errors[0].message
+        );
+    }
+}
+
+#[test]
 fn a_list_comes_as_repeated_fields_or_as_a_json_list() {
     let tool = with(r#"type = "choices", choices = ["a", "b"]"#);
     let fields = ["a", "b"].map(|key| ("p".to_owned(), Given::Text(key.to_owned())));

@@ -15,7 +15,13 @@ mod kinds;
 
 use std::path::Path;
 
-use onelane_tools::{ParamError, Refusal, ToolDefinition, parse_tools_file};
+use onelane_tools::{Hardware, ParamError, Refusal, ToolDefinition, parse_tools_file};
+
+/// A machine of average size.
+const HARDWARE: Hardware = Hardware {
+    cpus: 4,
+    memory_bytes: 8 << 30,
+};
 
 /// The tools of a file that is sound.
 fn tools(text: &str) -> Vec<ToolDefinition> {

@@ -20,8 +20,8 @@ pub(crate) use patience::Patience;
 #[cfg(test)]
 pub(crate) use wire::tests;
 pub(crate) use wire::{
-    FileEntry, FileList, JobList, JobView, JobWords, Problem, QueueView, Seen, ToolList,
-    ToolReload, ToolView, UsageView, WireState,
+    FileEntry, FileList, JobList, JobView, JobWords, ParamProblem, Problem, QueueView, Seen,
+    ToolList, ToolReload, ToolView, UsageView, WireState,
 };
 
 /// Answers that are small and not waited for come within this, or the server is as good as lost.

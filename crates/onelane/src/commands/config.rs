@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Context;
 use crate::exit::Exit;
 use crate::output;
-use crate::serve::{config_path, own_path};
+use crate::serve::{config_path, hardware, own_path};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -42,27 +42,46 @@ pub(crate) fn run(context: &Context, options: &Options) -> anyhow::Result<Exit> 
 fn check(context: &Context, file: Option<&Path>) -> anyhow::Result<Exit> {
     let path = config_path(file)?
         .context("there is no ./onelane.toml\nhint: name a file: `onelane config check FILE`")?;
-    let read = load_tools_file(&path, &own_path()?);
-    let errors = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+    let read = load_tools_file(&path, &own_path()?, hardware()?);
+    let told = match &read {
+        Ok(read) => &read.warnings,
+        Err(errors) => errors,
+    };
     if context.output.json {
-        let views: Vec<_> = errors.iter().map(|error| view(&path, error)).collect();
+        let views = |is_warning: bool| {
+            let of_kind = told.iter().filter(|error| error.is_warning == is_warning);
+            of_kind.map(|error| view(&path, error)).collect::<Vec<_>>()
+        };
+        let (errors, warnings) = (views(false), views(true));
         context
             .output
-            .document(&json!({"file": path, "errors": views}))?;
-    } else if let Ok(read) = &read {
-        let count = read.tools.len();
-        let noun = if count == 1 { "tool" } else { "tools" };
-        context
-            .output
-            .line(&format!("{}: {count} {noun}, no mistakes", path.display()))?;
+            .document(&json!({"file": path, "errors": errors, "warnings": warnings}))?;
     } else {
-        output::complain(&lines(&path, errors));
+        if !told.is_empty() {
+            output::complain(&lines(&path, told));
+        }
+        if let Ok(read) = &read {
+            let path = path.display();
+            let tools = counted(read.tools.len(), "tool");
+            let and = match read.warnings.len() {
+                0 => String::new(),
+                count => format!(", {}", counted(count, "warning")),
+            };
+            context
+                .output
+                .line(&format!("{path}: {tools}, no mistakes{and}"))?;
+        }
     }
-    Ok(if errors.is_empty() {
+    Ok(if read.is_ok() {
         Exit::Done
     } else {
         Exit::CheckFailed
     })
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn view(path: &Path, error: &ConfigError) -> serde_json::Value {

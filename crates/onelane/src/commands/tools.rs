@@ -2,8 +2,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{Context, tools_check};
-use crate::client::ToolView;
+use crate::client::{ParamProblem, ToolView};
 use crate::exit::Exit;
+use crate::output;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -47,9 +48,18 @@ async fn reload(context: &Context) -> anyhow::Result<()> {
             .output
             .line(&format!("{word}: {}", names.join(", ")))?;
     }
+    for warning in &answer.warnings {
+        output::complain(&warning_line(warning));
+    }
     Ok(context
         .output
         .line(&format!("{} tools in force", answer.tools.len()))?)
+}
+
+fn warning_line(warning: &ParamProblem) -> String {
+    let file = warning.file.as_deref().unwrap_or("the tools file");
+    let line = warning.line.unwrap_or_default();
+    format!("{file}, line {line}: warning: {}", warning.message)
 }
 
 async fn all(context: &Context) -> anyhow::Result<()> {
@@ -57,10 +67,27 @@ async fn all(context: &Context) -> anyhow::Result<()> {
     if context.output.json {
         return Ok(context.output.document(&answer.raw)?);
     }
-    let row = |tool: &ToolView| vec![tool.name.clone(), tool.title.clone().unwrap_or_default()];
+    let row = |tool: &ToolView| {
+        let title = tool.title.clone().unwrap_or_default();
+        vec![tool.name.clone(), title, lack(&tool.params)]
+    };
     Ok(context
         .output
         .table(&answer.tools.iter().map(row).collect::<Vec<_>>())?)
+}
+
+/// What keeps jobs of a tool from being taken in: a parameter that must be given, and nothing to choose for it.
+fn lack(params: &Value) -> String {
+    let required = params["required"].as_array().into_iter().flatten();
+    let is_empty = |schema: &Value| {
+        let choices = schema.pointer("/items/enum").unwrap_or(&schema["enum"]);
+        choices.as_array().is_some_and(Vec::is_empty)
+    };
+    required
+        .filter_map(Value::as_str)
+        .find(|name| is_empty(&params["properties"][*name]))
+        .map(|name| format!("(nothing to choose for `{name}` yet)"))
+        .unwrap_or_default()
 }
 
 async fn one(context: &Context, name: &str) -> anyhow::Result<()> {
@@ -111,6 +138,7 @@ fn parameters(params: &Value) -> Vec<Vec<String>> {
 
 fn kind(schema: &Value) -> String {
     match schema["enum"].as_array() {
+        Some(choices) if choices.is_empty() => "(nothing to choose yet)".to_owned(),
         Some(choices) => choices
             .iter()
             .map(|choice| {
@@ -128,6 +156,20 @@ fn kind(schema: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_tool_with_nothing_to_choose_is_marked() {
+        let params = |required: Value, property: Value| json!({"required": required, "properties": {"db": property}});
+        let empty = json!({"type": "string", "enum": []});
+        let empty_list = json!({"type": "array", "items": {"enum": []}});
+        for property in [&empty, &empty_list] {
+            let mark = lack(&params(json!(["db"]), property.clone()));
+            assert_eq!(mark, "(nothing to choose for `db` yet)");
+        }
+        assert_eq!(lack(&params(json!([]), empty)), "");
+        assert_eq!(lack(&params(json!(["db"]), json!({"enum": ["a"]}))), "");
+        assert_eq!(lack(&params(json!(["db"]), json!({"type": "string"}))), "");
+    }
 
     #[test]
     fn a_parameter_is_shown_with_its_choices_and_default() {

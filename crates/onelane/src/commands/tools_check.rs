@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Context;
 use super::config::lines;
 use crate::exit::Exit;
-use crate::serve::{config_path, machine, own_path};
+use crate::serve::{config_path, hardware, machine, own_path};
 
 mod warm;
 
@@ -64,7 +64,7 @@ fn read(config: Option<&Path>) -> anyhow::Result<ToolsFile> {
             ..ToolsFile::default()
         });
     };
-    load_tools_file(&path, &own_path()?)
+    load_tools_file(&path, &own_path()?, hardware()?)
         .map_err(|errors| anyhow::anyhow!("the tools file has errors\n{}", lines(&path, &errors)))
 }
 
@@ -111,6 +111,9 @@ fn check(tool: &ToolDefinition, machine: Capacity) -> Vec<Finding> {
             Param::Choices(param) => &param.choices,
             _ => continue,
         };
+        if let Some(why) = param.nothing_to_choose() {
+            outcomes.push(("databases", Err(format!("`{name}` {why}"))));
+        }
         if choices.values().any(|value| value.starts_with('/')) {
             outcomes.push(("databases", databases(name, choices.values())));
         }

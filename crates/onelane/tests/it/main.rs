@@ -11,6 +11,7 @@ mod bad_input;
 mod cancel;
 mod check;
 mod cli;
+mod config_check;
 mod crash;
 mod disk;
 mod durability;

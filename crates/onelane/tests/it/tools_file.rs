@@ -208,7 +208,7 @@ async fn a_reload_changes_the_tools_and_no_job_that_waits() {
     assert_eq!(status, 200, "{report}");
     assert_eq!(
         report,
-        json!({"tools": ["gate", "t", "fresh"], "added": ["fresh"], "changed": ["t"], "removed": ["gone"]})
+        json!({"tools": ["gate", "t", "fresh"], "added": ["fresh"], "changed": ["t"], "removed": ["gone"], "warnings": []})
     );
     let new = server.submit("t", &json!({})).await;
     let (status, _) = server.post("/api/v1/tools/gone/jobs", &json!({})).await;

@@ -31,6 +31,8 @@ use store::ModelStore;
 use world::{CLIENT, Fate, MACHINE, Shared, World};
 
 const TOOLS: &str = r#"
+[machine]
+gpus = [0]
 [tools.whole]
 command = ["true"]
 [tools.half]
