@@ -1,6 +1,7 @@
 //! Does what the tools file says work on this machine? Asked of the machine itself, without a server.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -160,10 +161,46 @@ fn found(program: &str) -> Outcome {
             .find(|path| is_program(path))
     };
     match found {
-        Some(path) => Ok(path.display().to_string()),
+        Some(path) => match first_line(&path) {
+            Some(line) => interpreted(&path, &line),
+            None => Ok(path.display().to_string()),
+        },
+        None if program.contains('/') && Path::new(program).is_file() => Err(format!(
+            "`{program}` is not executable for this user (`chmod +x`)"
+        )),
         None => Err(format!(
             "there is no program `{program}`; install it, or name it with its path"
         )),
+    }
+}
+
+/// What follows `#!` in the first line of a script (execve(2)).
+fn first_line(path: &Path) -> Option<String> {
+    const MOST_BYTES: u64 = 256;
+    let mut begin = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MOST_BYTES).read_to_end(&mut begin).ok()?;
+    let line = begin
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    Some(String::from_utf8_lossy(line).into_owned())
+}
+
+fn interpreted(path: &Path, line: &str) -> Outcome {
+    let script = path.display();
+    if line.ends_with('\r') {
+        return Err(format!(
+            "the lines of `{script}` end as on Windows, and no interpreter has a name that ends with a carriage return"
+        ));
+    }
+    let interpreter = line.split_whitespace().next().unwrap_or_default();
+    if Path::new(interpreter).exists() {
+        Ok(script.to_string())
+    } else {
+        Err(format!(
+            "`{script}` names the interpreter `{interpreter}` in its first line, which is not there"
+        ))
     }
 }
 
@@ -389,4 +426,38 @@ fn met(expect: &Expect, path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_script_needs_its_right_to_run_and_its_interpreter() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, mode, expected) in [
+            ("#!/bin/sh\n", 0o755, Ok("script")),
+            ("#! /bin/sh -e\n", 0o755, Ok("script")),
+            ("no first line", 0o755, Ok("script")),
+            ("#!/bin/sh\n", 0o644, Err("is not executable")),
+            (
+                "#!/no/python -u\n",
+                0o755,
+                Err("the interpreter `/no/python`"),
+            ),
+            ("#!/usr/bin/env sh\r\n", 0o755, Err("end as on Windows")),
+        ] {
+            let path = folder.path().join("script");
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let outcome = found(path.to_str().unwrap());
+            let is_so = match (&outcome, expected) {
+                (Ok(said), Ok(part)) | (Err(said), Err(part)) => said.contains(part),
+                _ => false,
+            };
+            assert!(is_so, "{text:?}: {outcome:?}");
+        }
+    }
 }
