@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use onelane_core::{Capacity, Timestamp};
 use onelane_engine::{DiskFloor, Engine, Handle, Setup, Surroundings};
 use onelane_exec::{Control, DataFolder, LocalExecutor, WantedLevel};
@@ -119,8 +119,11 @@ pub(crate) async fn serve(output: Output, options: ServeOptions) -> anyhow::Resu
         let file = warning.file.as_ref().map(|file| file.display().to_string());
         tracing::warn!(file, "{warning}");
     }
-    let listener = listen(&resolved.listen).await.with_context(|| {
-        format!("can't listen on {}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001", resolved.listen)
+    let listener = listen(&resolved.listen).await.map_err(|error| {
+        anyhow!(
+            "can't listen on {}: {error}\nhint: choose another address with --listen, such as --listen 127.0.0.1:8001",
+            resolved.listen
+        )
     })?;
     let address = listener.local_addr()?;
     // Before anybody is told that there is a server: without a handler a signal ends it on the spot.

@@ -39,9 +39,9 @@ pub(crate) async fn index(
 
 fn plain(server: &Server) -> String {
     let mut text = format!(
-        "Onelane {}: {} jobs in the backlog.\n\nTools:\n",
+        "Onelane {}: {}.\n\nTools:\n",
         server.config.version,
-        server.handle.backlog()
+        backlog(server)
     );
     for tool in server.handle.tools() {
         line(
@@ -59,6 +59,13 @@ fn plain(server: &Server) -> String {
         "\nAll calls: /docs (a page), /openapi.json. Jobs: /api/v1/jobs. Queue: /api/v1/queue.\n",
     );
     text
+}
+
+fn backlog(server: &Server) -> String {
+    match server.handle.backlog() {
+        1 => "1 job in the backlog".to_owned(),
+        count => format!("{count} jobs in the backlog"),
+    }
 }
 
 /// What curl has to send: all that the tool can't do without.
@@ -102,10 +109,7 @@ fn page(server: &Server, jobs: &[Job]) -> String {
     );
     line(
         &mut html,
-        format_args!(
-            "<p>{} jobs in the backlog. <a href=/docs>All calls</a>",
-            server.handle.backlog()
-        ),
+        format_args!("<p>{}. <a href=/docs>All calls</a>", backlog(server)),
     );
     if let Some(tool) = server.handle.default_tool() {
         form(&mut html, &tool);
