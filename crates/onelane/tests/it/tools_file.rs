@@ -93,6 +93,44 @@ async fn a_program_that_cannot_start_is_told_from_what_it_lacks() {
     }
 }
 
+/// The guide's tables of what a command gets name all of it.
+#[tokio::test]
+async fn the_guide_names_every_variable_and_placeholder() {
+    const GUIDE: &str = include_str!("../../../../docs/add-a-tool.md");
+    let tools = "[tools.env]\ncommand = [\"env\"]\n\
+                 [tools.wrong]\ncommand = [\"echo\", \"{no-such-place}\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onelane.toml");
+    fs::write(&file, tools).unwrap();
+    let output = std::process::Command::new(BINARY)
+        .args(["config", "check"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let known = told.split_once("known here: ").unwrap().1;
+    let places: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+    assert!(places.len() >= 6, "{told}");
+    for place in places {
+        let place = place.trim_matches(['{', '}']);
+        assert!(GUIDE.contains(&format!("`{{{place}}}`")), "{{{place}}}");
+    }
+    let server = TestServer::start(BINARY, Some("[tools.env]\ncommand = [\"env\"]\n"));
+    let id = server.submit("env", &json!({})).await;
+    server.wait(&id).await;
+    let printed = fs::read_to_string(server.job_folder(&id).join("attempts/1/stdout.log")).unwrap();
+    let names: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("ONELANE_"))
+        .collect();
+    assert!(names.len() >= 6, "{printed}");
+    for name in names {
+        assert!(GUIDE.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_run_is_judged_by_its_codes_and_by_what_it_leaves() {
     let server = TestServer::start(
