@@ -106,7 +106,17 @@ async fn one(context: &Context, name: &str) -> anyhow::Result<()> {
     if let Some(help) = &tool.help {
         context.output.line(help)?;
     }
-    Ok(context.output.table(&parameters(&tool.params))?)
+    context.output.table(&parameters(&tool.params))?;
+    let results = tool.results.iter().map(|result| {
+        let title = result.title.clone().unwrap_or_default();
+        vec![format!("  {}", result.file), title]
+    });
+    let results: Vec<_> = results.collect();
+    if !results.is_empty() {
+        context.output.line("Results:")?;
+        context.output.table(&results)?;
+    }
+    Ok(())
 }
 
 /// A row for each parameter: name, type, whether it must be given, what it means.
@@ -136,20 +146,35 @@ fn parameters(params: &Value) -> Vec<Vec<String>> {
     properties.map(row).collect()
 }
 
+/// What may be given: a type with its bounds, or the words to choose from.
 fn kind(schema: &Value) -> String {
-    match schema["enum"].as_array() {
-        Some(choices) if choices.is_empty() => "(nothing to choose yet)".to_owned(),
-        Some(choices) => choices
-            .iter()
-            .map(|choice| {
-                choice
-                    .as_str()
-                    .map_or_else(|| choice.to_string(), str::to_owned)
-            })
-            .collect::<Vec<_>>()
-            .join("|"),
-        None => schema["type"].as_str().unwrap_or("any").to_owned(),
+    let choices = schema.pointer("/items/enum").unwrap_or(&schema["enum"]);
+    if let Some(choices) = choices.as_array() {
+        if choices.is_empty() {
+            return "(nothing to choose yet)".to_owned();
+        }
+        let word = |choice: &Value| choice.as_str().map_or(choice.to_string(), str::to_owned);
+        let words: Vec<_> = choices.iter().map(word).collect();
+        let of = if schema["items"].is_null() {
+            "one"
+        } else {
+            "some"
+        };
+        return format!("{of} of {}", words.join("|"));
     }
+    let plain = schema["type"].as_str().unwrap_or("any");
+    let mut words = vec![
+        schema["x-onelane-type"]
+            .as_str()
+            .unwrap_or(plain)
+            .to_owned(),
+    ];
+    words.extend(schema["x-onelane-alphabet"].as_str().map(str::to_owned));
+    for (key, word) in [("minimum", "from"), ("maximum", "to")] {
+        let bound = schema[key].as_number();
+        words.extend(bound.map(|bound| format!("{word} {bound}")));
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -172,6 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn a_type_is_shown_as_it_was_declared_with_its_bounds() {
+        let fasta =
+            json!({"type": "string", "x-onelane-type": "fasta", "x-onelane-alphabet": "protein"});
+        assert_eq!(kind(&fasta), "fasta protein");
+        let bounded = json!({"type": "integer", "minimum": 5, "maximum": 500});
+        assert_eq!(kind(&bounded), "integer from 5 to 500");
+        assert_eq!(
+            kind(&json!({"type": "number", "minimum": 0.0})),
+            "number from 0.0"
+        );
+        assert_eq!(kind(&json!({"enum": ["swissprot"]})), "one of swissprot");
+        let list = json!({"type": "array", "items": {"enum": ["a", "b"]}});
+        assert_eq!(kind(&list), "some of a|b");
+    }
+
+    #[test]
     fn a_parameter_is_shown_with_its_choices_and_default() {
         let schema = json!({"required": ["query"], "properties": {
             "query": {"type": "string", "description": "what to look for"}, "mode": {"enum": ["protein", "dna"], "default": "protein"}}});
@@ -185,7 +226,7 @@ mod tests {
         );
         assert!(
             rows.contains(
-                &["  mode", "protein|dna", "default \"protein\"", ""]
+                &["  mode", "one of protein|dna", "default \"protein\"", ""]
                     .map(str::to_owned)
                     .to_vec()
             )
