@@ -17,7 +17,18 @@ import pytest
 from serving import Server
 
 import onelane
-from onelane import AsyncClient, BadInput, Client, JobCancelled, JobFailed, JobView, NoServer, NotFound, OnelaneError
+from onelane import (
+    AsyncClient,
+    BadInput,
+    Client,
+    JobCancelled,
+    JobFailed,
+    JobView,
+    NoServer,
+    NotFound,
+    OnelaneError,
+    Refused,
+)
 from onelane.client import _async, _sync
 from onelane.client._effects import Read
 from onelane.client._meter import Meter
@@ -124,6 +135,15 @@ def test_waiting_can_end_before_the_job(client: Client) -> None:
         client.wait(job, timeout=0.1)
     client.cancel(job)
     assert client.wait(job, timeout=DEADLINE_S).state == "cancelled"
+
+
+def test_a_job_that_has_not_ended_is_deleted_only_if_it_may_be_cancelled(client: Client) -> None:
+    job = client.submit("count", sequence="MKV", seconds=600)
+    with pytest.raises(Refused, match="has not ended"):
+        client.delete(job)
+    client.delete(job, cancel=True)
+    with pytest.raises(NotFound):
+        client.delete(job)
 
 
 @pytest.mark.parametrize("trouble", ["kill", "pause"])

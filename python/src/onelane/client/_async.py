@@ -116,6 +116,10 @@ class AsyncClient:
         """As `Client.cancel`."""
         return await self._do(self._core.cancel(job_id(job)))
 
+    async def delete(self, job: JobLike, *, cancel: bool = False) -> None:
+        """As `Client.delete`."""
+        await self._do(self._core.delete(job_id(job), cancel))
+
     def logs(self, job: JobLike, stream: str = "stderr", *, follow: bool = False) -> AsyncIterator[str]:
         """As `Client.logs`."""
         return self._each(self._core.logs(job_id(job), stream, follow))

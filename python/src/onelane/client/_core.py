@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import json
 import os
@@ -191,6 +192,14 @@ class Core:
 
     def cancel(self, job: str) -> Steps[JobView]:
         return read(JobView, (yield from self._ask(Request("POST", _path("jobs", job, "cancel")))))
+
+    def delete(self, job: str, cancel: bool) -> Steps[None]:
+        """Asks for the job first: of one that is gone by then an earlier try's answer was lost."""
+        found = yield from self.get(job)
+        query = (("cancel", "true"),) if cancel else ()
+        request = Request("DELETE", _path("jobs", found.id), query, read_timeout_s=90.0)
+        with contextlib.suppress(NotFound):
+            yield from self._patiently(lambda: self._once(request))
 
     def tools(self) -> Steps[List[ToolView]]:
         found = yield from self._ask(Request("GET", _path("tools")))

@@ -149,6 +149,16 @@ class Client:
         """
         return self._do(self._core.cancel(job_id(job)))
 
+    def delete(self, job: JobLike, *, cancel: bool = False) -> None:
+        """Deletes an ended job with all its files; with ``cancel`` also one that has not ended, after cancelling it.
+
+        >>> job = client.run("count", sequence="MKV")
+        >>> client.delete(job)
+        >>> job.id in [other.id for other in client.list()]
+        False
+        """
+        self._do(self._core.delete(job_id(job), cancel))
+
     def logs(self, job: JobLike, stream: str = "stderr", *, follow: bool = False) -> Iterator[str]:
         """Lines of what the job wrote; with ``follow`` as they come, until it ends.
 
