@@ -11,8 +11,8 @@ use super::{LocalExecutor, blocking, process, read_json, tree};
 use crate::files::write_whole;
 use crate::level::Level;
 use crate::record::{
-    ExitRecord, LogCounts, OTHER_BOOT, Outcome, PROTOCOL, ShimRecord, ToolUsage, WorkerRecord,
-    group_name, spare_group_name, worker_group_name,
+    ExitRecord, OTHER_BOOT, Outcome, ShimRecord, WorkerRecord, group_name, spare_group_name,
+    worker_group_name,
 };
 use crate::{AttemptId, ExecError, Verdict};
 
@@ -247,23 +247,10 @@ fn write_interrupted(
 
 fn interrupted(id: AttemptId, shim: Option<ShimRecord>, why: &str, proof: &str) -> ExitRecord {
     let level = shim.as_ref().map(|shim| shim.level).unwrap_or_default();
+    let command = shim.map(|shim| shim.command).unwrap_or_default();
+    let message = why.to_owned();
     ExitRecord {
-        protocol: PROTOCOL,
-        job: id.job,
-        attempt: id.attempt,
-        outcome: Outcome::Interrupted {
-            message: why.to_owned(),
-        },
-        stopped: None,
-        started_at: None,
-        finished_at: process::now(),
-        usage: ToolUsage::default(),
-        leftovers_killed: 0,
-        proof: proof.to_owned(),
         level,
-        tool_version: None,
-        command: shim.map(|shim| shim.command).unwrap_or_default(),
-        logs: LogCounts::default(),
-        trouble: None,
+        ..damage::unseen(id, command, Outcome::Interrupted { message }, proof)
     }
 }

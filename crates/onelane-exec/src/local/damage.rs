@@ -88,11 +88,21 @@ fn judge<T: DeserializeOwned + Names>(bytes: &[u8], id: AttemptId) -> Record<T> 
 
 /// The end of an attempt that is over, though nothing says how it ended. It is no success, and it does not run again.
 pub(crate) fn lost(id: AttemptId, command: Vec<String>, why: String, proof: &str) -> ExitRecord {
+    unseen(id, command, Outcome::Unknown { message: why }, proof)
+}
+
+/// An end that no supervisor has written down: nothing is known but how its death was proved.
+pub(crate) fn unseen(
+    id: AttemptId,
+    command: Vec<String>,
+    outcome: Outcome,
+    proof: &str,
+) -> ExitRecord {
     ExitRecord {
         protocol: PROTOCOL,
         job: id.job,
         attempt: id.attempt,
-        outcome: Outcome::Unknown { message: why },
+        outcome,
         stopped: None,
         started_at: None,
         finished_at: process::now(),
